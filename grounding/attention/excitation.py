@@ -143,7 +143,7 @@ class ExcitationBackprop:
                 photos.ratios[node] = _ratio(activation, normalisers.pop(node))
             link = circuit.links[node]
             if isinstance(link, Maximum) and node in circuit.descent:
-                photos.winners[node] = link.pool(values[link.source])[1]
+                photos.winners[node] = _winners(link, values[link.source])
             for bundle in self._children.bundles[node]:
                 if node is circuit.layer:
                     photos.contributions[bundle] = bundle.map.contributions(activation)
@@ -297,7 +297,7 @@ class _Photos:
     signals: list[Tensor]  # of each photo, the top-down signal of its words over units and positions (K_b, units, h, w)
     activations: dict[fx.Node, Tensor] = field(default_factory=dict)
     ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
-    winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places in the flattened map
+    winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places below, in `_flat` order
     contributions: dict[_Bundle, Tensor] = field(default_factory=dict)  # of the layer's neurons, place by place
     top: tuple[_Side, ...] = ()
 
@@ -329,6 +329,18 @@ def _as_map(value: Tensor) -> Tensor:
 def _ratio(activation: Tensor, normaliser: Tensor) -> Tensor:
     """activation / normaliser; Z_i is 0 by definition where nothing excites (Eq. 6)."""
     return activation / normaliser.masked_fill(normaliser == 0, math.inf)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(N, C, h, w) as (N, h·w·C): a view, as long as channels lie together in memory."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+
+def _winners(link: Maximum, x: Tensor) -> Tensor:
+    """Where in ``_flat(x)`` each pooled neuron's winner is, in the order of `_flat`: (N, h'·w'·C)."""
+    _, cells = link.pool(x)
+    channels = torch.arange(x.shape[1], device=x.device)[:, None, None]
+    return _flat(cells * x.shape[1] + channels)
 
 
 def _accumulate(sums: dict[fx.Node, Tensor], node: fx.Node, value: Tensor) -> None:
@@ -465,26 +477,19 @@ class _Descent:
     def _evidence(self, node: fx.Node) -> Tensor:
         """The sum of all that has reached a node."""
         size = self.photos.activations[node].shape
-        transposed = [bundle.map.transpose(self.bundled.pop(bundle), size) for bundle in self.children.bundles[node]]
-        return self._sum(node, transposed)
-
-    def _sum(self, node: fx.Node, parts: list[Tensor]) -> Tensor:
-        """Add up parts that are ours to change, what waits at a node, and the routes of max pooling."""
         total: Tensor | None = None
-        for part in parts:
-            total = part if total is None else total.add_(part)
-        for part in self.waiting.pop(node, []):  # these may be views of others
-            total = part if total is None else total + part
-        routes = self.won.pop(node, [])
-        if routes:
-            size = self.photos.activations[node].shape[1:]
+        for bundle in self.children.bundles[node]:
+            if bundle in self.bundled:
+                part = bundle.map.transpose(self.bundled.pop(bundle), size)
+                total = part if total is None else total.add_(part)
+        for part in self.waiting.pop(node, []):  # these may be parts of others, not ours to change
+            total = part.clone(memory_format=torch.channels_last) if total is None else total.add_(part)
+        for winners, z in self.won.pop(node, []):
             if total is None:
-                total = routes[0][1].new_zeros(len(routes[0][1]), *size)
-            total = total.clone(memory_format=torch.contiguous_format)
-            for winners, z in routes:
-                for photo, _, rows in self.words:
-                    places = winners[photo].flatten(1).expand(rows.stop - rows.start, -1, -1)
-                    total[rows].flatten(2).scatter_add_(2, places, z[rows].flatten(2))
+                total = z.new_zeros(len(z), *size[-2:], size[1]).permute(0, 3, 1, 2)
+            cells = _flat(total)
+            for photo, _, rows in self.words:
+                cells[rows].index_add_(1, winners[photo], _flat(z[rows]))
         assert total is not None
         return total
 
@@ -499,5 +504,5 @@ class _Descent:
             for photo, _, rows in self.words:
                 attention[rows] += bundle.map.collect(y[rows], photos.contributions[bundle][:, photo], size)
         if node in self.waiting or node in self.won:
-            attention += self._scaled(self._sum(node, []), photos.activations[node]).sum(1)
+            attention += self._scaled(self._evidence(node), photos.activations[node]).sum(1)
         return attention
