@@ -66,7 +66,7 @@ class ExcitationBackprop:
         window: int | None = None,
         confidence: Confidence = "softmax",
         renormalise: bool = False,
-        words_per_pass: int = 32,
+        words_per_pass: int = 16,
     ) -> None:
         if confidence not in ("softmax", "sigmoid"):
             raise ValueError(f"confidence must be softmax or sigmoid, got {confidence!r}")
@@ -331,6 +331,12 @@ def _ratio(activation: Tensor, normaliser: Tensor) -> Tensor:
     return activation / normaliser.masked_fill(normaliser == 0, math.inf)
 
 
+def _empty(count: int, channels: int, *, like: Tensor) -> Tensor:
+    """Room for (count, channels, h, w), channels together in memory."""
+    size = (count, channels, *like.shape[-2:])
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
 def _flat(x: Tensor) -> Tensor:
     """(N, C, h, w) as (N, h·w·C): a view, as long as channels lie together in memory."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1)
@@ -443,7 +449,7 @@ class _Descent:
         if len(self.words) == 1:
             return torch.mul(z, ratio[self.words[0][0]], out=out)
         if out is None:
-            out = z.new_empty(len(z), *ratio.shape[1:]).contiguous(memory_format=torch.channels_last)
+            out = _empty(len(z), ratio.shape[1], like=ratio)
         for photo, _, rows in self.words:
             torch.mul(z[rows], ratio[photo], out=out[rows])
         return out
@@ -466,8 +472,7 @@ class _Descent:
             self.waiting[source].append(linear.transpose(y, self.photos.activations[source].shape))
         for bundle, channels in bundles:
             if bundle not in self.bundled:
-                buffer = z.new_empty(len(z), len(bundle.map.weight), *ratio.shape[-2:])
-                self.bundled[bundle] = buffer.contiguous(memory_format=torch.channels_last)
+                self.bundled[bundle] = _empty(len(z), len(bundle.map.weight), like=ratio)
             place = self.bundled[bundle][:, channels]
             if y is None:
                 self._scaled(z, ratio, out=place)
@@ -477,20 +482,25 @@ class _Descent:
     def _evidence(self, node: fx.Node) -> Tensor:
         """The sum of all that has reached a node."""
         size = self.photos.activations[node].shape
-        total: Tensor | None = None
-        for bundle in self.children.bundles[node]:
-            if bundle in self.bundled:
-                part = bundle.map.transpose(self.bundled.pop(bundle), size)
-                total = part if total is None else total.add_(part)
-        for part in self.waiting.pop(node, []):  # these may be parts of others, not ours to change
-            total = part.clone(memory_format=torch.channels_last) if total is None else total.add_(part)
-        for winners, z in self.won.pop(node, []):
-            if total is None:
-                total = z.new_zeros(len(z), *size[-2:], size[1]).permute(0, 3, 1, 2)
+        ours = [
+            bundle.map.transpose(self.bundled.pop(bundle), size)
+            for bundle in self.children.bundles[node]
+            if bundle in self.bundled
+        ]
+        lent = self.waiting.pop(node, [])  # may be parts of other tensors, not to be changed
+        routes = self.won.pop(node, [])
+        if len(lent) == 1 and not ours and not routes:
+            return lent[0]
+        if not ours:
+            zeros = _empty(self.words[-1][2].stop, size[1], like=self.photos.activations[node]).zero_()
+            ours = [zeros.copy_(lent.pop()) if lent else zeros]
+        total = ours[0]
+        for part in ours[1:] + lent:
+            total = total.add_(part)
+        for winners, z in routes:
             cells = _flat(total)
             for photo, _, rows in self.words:
                 cells[rows].index_add_(1, winners[photo], _flat(z[rows]))
-        assert total is not None
         return total
 
     def _channel_sum(self, node: fx.Node) -> Tensor:
