@@ -1,0 +1,110 @@
+"""Reading photos: whatever a user has, as (3, H, W) in [0, 1], RGB, upright."""
+
+import warnings
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
+
+
+def load_image(source: ImageSource) -> Tensor:
+    """A photo as (3, H, W), float32 in [0, 1], RGB.
+
+    Grey, CMYK, palette, 16-bit, transparent (on white), animated (first frame) and EXIF-rotated files are all photos.
+
+    Args:
+        source: a path, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a tensor (3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: the file is missing, empty, truncated, too large or no image; an array has the wrong shape or type.
+    """
+    if isinstance(source, Tensor):
+        return _checked(source)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
+            raise ValueError(f"expected an array (H, W, 3) of uint8, got {source.shape} of {source.dtype}")
+        if source.size == 0:
+            raise ValueError(f"an image of {source.shape[0]}×{source.shape[1]} pixels has nothing to show")
+        return _from_pil(Image.fromarray(source))
+    if isinstance(source, Image.Image):
+        return _from_pil(source)
+    if isinstance(source, str | Path):
+        return _from_file(Path(source))
+    raise ValueError(f"expected a path, a PIL image, an array or a tensor, got {type(source).__name__}")
+
+
+def _checked(image: Tensor) -> Tensor:
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or image.numel() == 0:
+        raise ValueError(f"expected a float tensor (3, H, W) in [0, 1], got {tuple(image.shape)} of {image.dtype}")
+    low, high = image.aminmax()
+    if not (low >= 0 and high <= 1):  # false for NaN, too
+        raise ValueError(f"expected an image in [0, 1], got values from {low:.3g} to {high:.3g}")
+    return image.detach().float()
+
+
+def _from_file(path: Path) -> Tensor:
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not an image")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken metadata; what is too large raises an error of its own
+            with Image.open(path) as image:
+                return _from_pil(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image, or of an unknown format") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: too large: {error}") from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+def _from_pil(image: Image.Image) -> Tensor:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel; PIL would clip them
+        values = np.asarray(image, dtype=np.float32)
+        largest = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
+        grey = torch.from_numpy(values / largest).clamp(0, 1)
+        return _checked(grey.expand(3, -1, -1).clone())
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def find_images(patterns: list[str]) -> list[Path]:
+    """The photos that paths, folders and globs name, in order, each once.
+
+    Raises:
+        ValueError: a path does not exist, a folder holds no photo, a glob matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            photos = sorted(child for child in path.iterdir() if child.suffix.lower() in EXTENSIONS)
+            if not photos:
+                raise ValueError(f"{pattern}: the folder holds no photo ({', '.join(EXTENSIONS)})")
+        elif path.exists():
+            photos = [path]
+        elif any(character in pattern for character in "*?["):
+            anchor = Path(path.anchor)
+            photos = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
+            if not photos:
+                raise ValueError(f"{pattern}: no file matches")
+        else:
+            raise ValueError(f"{pattern}: no such file or folder")
+        found.update(dict.fromkeys(photos))
+    return list(found)

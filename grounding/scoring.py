@@ -1,0 +1,97 @@
+"""Scores of regions from an attention map, S_R / A_R^γ (paper, section 6.3.1), and suppression of near duplicates."""
+
+import torch
+from torch import Tensor
+
+from grounding.records import Regions
+
+
+def score_boxes(attention: Tensor, boxes: Tensor, *, area_exponent: float) -> Tensor:
+    """f(R) = S_R / A_R^γ of boxes: attention inside over a power of the area.
+
+    Sums come from a summed-area table, exact for boxes whose edges fall between cells.
+
+    Shapes:
+        attention: (h, w), non-negative.
+        boxes: (N, 4), xyxy in cells of the map; what lies outside counts neither as attention nor as area.
+        area_exponent: γ; 0 ranks by the sum, 1 by the mean.
+        returns: (N,), non-negative; 0 for an empty box.
+
+    Raises:
+        ValueError: the map or the boxes hold NaN, or the map is negative.
+    """
+    _check(attention)
+    if not boxes.isfinite().all():
+        raise ValueError("boxes hold NaN or infinity")
+    height, width = attention.shape
+    table = torch.nn.functional.pad(attention.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    x1, y1, x2, y2 = boxes.double().unbind(1)
+    x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
+    y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
+    inside = _at(table, y2, x2) - _at(table, y1, x2) - _at(table, y2, x1) + _at(table, y1, x1)
+    area = (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
+    return _scores(inside, area, area_exponent).to(attention.dtype)
+
+
+def _at(table: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """A summed-area table between its grid points, which is bilinear since attention is constant within a cell."""
+    top = y.long().clamp(max=table.shape[0] - 2)
+    left = x.long().clamp(max=table.shape[1] - 2)
+    down, right = y - top, x - left
+    upper = table[top, left] * (1 - right) + table[top, left + 1] * right
+    lower = table[top + 1, left] * (1 - right) + table[top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down
+
+
+def score_segments(
+    attention: Tensor, superpixels: Tensor, offsets: Tensor, members: Tensor, *, area_exponent: float
+) -> Tensor:
+    """f(R) = S_R / A_R^γ of segments that are sets of superpixels: one sum a superpixel, then sums of sums.
+
+    Shapes:
+        attention: (h, w), non-negative.
+        superpixels: (h, w), the superpixel of each pixel, from 0.
+        offsets, members: segment i consists of the superpixels members[offsets[i]:offsets[i + 1]]; (N + 1,), (M,).
+        returns: (N,), non-negative; 0 for a segment without pixels.
+
+    Raises:
+        ValueError: the map holds NaN or is negative, or its size is not that of the superpixels.
+    """
+    _check(attention)
+    if attention.shape != superpixels.shape:
+        raise ValueError(f"attention {tuple(attention.shape)} and superpixels {tuple(superpixels.shape)} differ in size")
+    count = int(torch.cat([superpixels.flatten(), members]).max()) + 1
+    labels = superpixels.flatten().long()
+    sums = torch.bincount(labels, attention.flatten().double(), minlength=count)
+    areas = torch.bincount(labels, minlength=count).double()
+    return _scores(_sum_by_segment(sums, offsets, members), _sum_by_segment(areas, offsets, members), area_exponent).to(
+        attention.dtype
+    )
+
+
+def _sum_by_segment(values: Tensor, offsets: Tensor, members: Tensor) -> Tensor:
+    running = torch.nn.functional.pad(values[members.long()].cumsum(0), (1, 0))
+    return running[offsets[1:].long()] - running[offsets[:-1].long()]
+
+
+def _scores(inside: Tensor, area: Tensor, area_exponent: float) -> Tensor:
+    is_empty = area <= 0
+    return torch.where(is_empty, 0.0, inside.clamp(min=0) / area.masked_fill(is_empty, 1) ** area_exponent)
+
+
+def _check(attention: Tensor) -> None:
+    if attention.ndim != 2 or not attention.isfinite().all() or (attention < 0).any():
+        raise ValueError("expected an attention map (h, w), non-negative and without NaN")
+
+
+def suppress(regions: Regions, *, overlap: float) -> Regions:
+    """Sort regions best first, and drop each that overlaps a better one by more than this IoU."""
+    from torchvision.ops import nms
+
+    if regions.scores.isnan().any():
+        raise ValueError("a region's score is NaN")
+    order = regions.scores.argsort(descending=True, stable=True)
+    regions = regions[order]
+    # Equal scores stay in the order given; nms alone does not promise it.
+    ranks = torch.arange(len(regions), 0, -1, dtype=torch.float32, device=regions.boxes.device)
+    return regions[nms(regions.boxes.float(), ranks, overlap)]

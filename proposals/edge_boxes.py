@@ -1,0 +1,68 @@
+"""EdgeBoxes (Zitnick and Dollár 2014): boxes that wholly contain contours, by OpenCV."""
+
+import cv2
+import numpy as np
+import torch
+
+from grounding.images import ImageSource, load_image
+from grounding.records import Regions
+from proposals.edges import gradient_edges, thin
+
+SMALLEST = 16  # pixels; a photo with a shorter side has no room for boxes
+
+
+class EdgeBoxes:
+    """Boxes of a photo, ranked by the contours that they contain; with the authors' settings.
+
+    Args:
+        count: how many boxes at most.
+        step: α, the IoU of neighbouring boxes in the search.
+        overlap: β, the IoU above which a box gives way to a better one.
+        least_score: of a box that is kept.
+        least_area: of a box, in pixels of the photo as it is searched.
+        longest_side: to which larger photos are scaled first, in pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int = 500,
+        step: float = 0.65,
+        overlap: float = 0.75,
+        least_score: float = 0.01,
+        least_area: float = 1000.0,
+        longest_side: int = 500,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"proposals.count must be at least 1, got {count}")
+        self.count = count
+        self.longest_side = longest_side
+        self._search = cv2.ximgproc.createEdgeBoxes(
+            alpha=step, beta=overlap, minScore=least_score, minBoxArea=least_area, maxBoxes=count
+        )
+
+    def __call__(self, image: ImageSource) -> Regions:
+        """Boxes (N, 4) in pixels of the photo and their scores (N,), best first; none in a photo without edges.
+
+        Raises:
+            ValueError: the image cannot be read (see `grounding.images.load_image`).
+        """
+        loaded = load_image(image)
+        height, width = loaded.shape[-2:]
+        scale = min(1.0, self.longest_side / max(height, width))
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        if min(size) < SMALLEST:
+            return Regions(torch.zeros(0, 4), torch.zeros(0))
+        pixels = (loaded * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        if scale < 1:
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        edges = gradient_edges(pixels)
+        found, scores = self._search.getBoundingBoxes(thin(edges), edges.orientation)
+        if len(found) == 0:
+            return Regions(torch.zeros(0, 4), torch.zeros(0))
+        boxes = np.asarray(found, dtype=np.float32)  # x, y, width, height
+        boxes[:, 2:] += boxes[:, :2]
+        boxes *= np.float32([width / size[0], height / size[1]] * 2)
+        boxes = boxes.clip(0, np.float32([width, height] * 2))
+        ranked = Regions(torch.from_numpy(boxes), torch.from_numpy(np.asarray(scores, dtype=np.float32).ravel()))
+        return ranked[ranked.scores.argsort(descending=True, stable=True)]

@@ -1,0 +1,146 @@
+"""Derive the words of an ImageNet classifier from WordNet: ``python -m train.imagenet_words /usr/share/wordnet``.
+
+Writes ``grounding/vocabularies/imagenet.tsv``: a word, a tab, the classes that it means. Needs the noun files of WordNet
+3.0 (``index.noun`` and ``data.noun``; Debian's package ``wordnet-base``), once; the product reads the table alone. A word means
+
+1. the classes whose synset has it as a lemma ("tabby": class 281), and
+2. all classes under a synset that has it as a lemma ("dog": the 118 breeds), where that synset is one of the word's two
+   most frequent noun senses, and the one of the two with more classes under it ("helmet": not only the spiked one),
+
+save that synsets over more than 400 classes ("artifact") say nothing about a place, and that words of everyday captions
+that WordNet does not link are named by a synonym (`SYNONYMS`).
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+OUTPUT = Path(__file__).resolve().parent.parent / "grounding" / "vocabularies" / "imagenet.tsv"
+HEAD = """\
+# The words of the 1,000 ImageNet classes, derived from WordNet 3.0 by python -m train.imagenet_words.
+# WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Terms: LICENSE.wordnet.
+# units: 1000
+# nouns
+"""
+MOST_CLASSES = 400
+SENSES = 2
+SYNONYMS = {
+    "puppy": "dog",
+    "doggy": "dog",
+    "kitten": "cat",
+    "kitty": "cat",
+    "pony": "horse",
+    "pup": "dog",
+    "motorbike": "motorcycle",
+    "tshirt": "t-shirt",
+    "tee shirt": "t-shirt",
+    "sailboat": "yawl",
+    "cell phone": "cellular telephone",
+    "smartphone": "cellular telephone",
+    "fridge": "refrigerator",
+    "teacup": "cup",
+    "sneakers": "running shoe",
+    "sneaker": "running shoe",
+    "glasses": "spectacles",
+    "spaceship": "space shuttle",
+}
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """WordNet's nouns; a synset is named by its offset, eight digits."""
+
+    senses: dict[str, tuple[str, ...]]  # lemma -> synsets, the most frequent sense first
+    lemmas: dict[str, tuple[str, ...]]  # synset -> lemmas
+    hypernyms: dict[str, tuple[str, ...]]  # synset -> the more general synsets
+
+
+def read_nouns(folder: Path) -> Nouns:
+    """Read WordNet 3.0's noun files.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    senses = {}
+    for fields in _lines(folder / "index.noun"):
+        lemma, synsets = fields[0], int(fields[2])
+        senses[_plain(lemma)] = tuple(fields[-synsets:])
+    lemmas = {}
+    hypernyms = {}
+    for fields in _lines(folder / "data.noun"):
+        count = int(fields[3], 16)
+        lemmas[fields[0]] = tuple(_plain(word) for word in fields[4 : 4 + 2 * count : 2])
+        pointers = fields[5 + 2 * count : 5 + 2 * count + 4 * int(fields[4 + 2 * count])]
+        kinds = zip(pointers[::4], pointers[1::4], strict=True)
+        hypernyms[fields[0]] = tuple(synset for kind, synset in kinds if kind in ("@", "@i"))
+    return Nouns(senses, lemmas, hypernyms)
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(" "):  # the licence
+            yield line.split(" | ")[0].split()
+
+
+def _plain(lemma: str) -> str:
+    return lemma.replace("_", " ").lower()
+
+
+def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
+    """The classes that each word means, by the rules above.
+
+    Args:
+        nouns: WordNet.
+        classes: the synset of each output unit, as an offset.
+    """
+    under: dict[str, set[int]] = {}
+    for unit, synset in enumerate(classes):
+        for ancestor in {synset, *_ancestors(synset, nouns)}:
+            under.setdefault(ancestor, set()).add(unit)
+    named: dict[str, set[int]] = {}
+    for unit, synset in enumerate(classes):
+        for lemma in nouns.lemmas[synset]:
+            named.setdefault(lemma, set()).add(unit)
+    words = {word: set(units) for word, units in named.items()}
+    for synset in under:
+        for lemma in nouns.lemmas[synset]:
+            covered = [under.get(sense, set()) for sense in nouns.senses[lemma][:SENSES]]
+            widest = max(covered, key=len)
+            if 0 < len(widest) <= MOST_CLASSES:
+                words.setdefault(lemma, set()).update(widest)
+    words |= {word: words[synonym] for word, synonym in SYNONYMS.items() if word not in words}
+    return {word: sorted(units) for word, units in sorted(words.items())}
+
+
+def _ancestors(synset: str, nouns: Nouns) -> Iterator[str]:
+    for hypernym in nouns.hypernyms[synset]:
+        yield hypernym
+        yield from _ancestors(hypernym, nouns)
+
+
+def as_ranges(units: Iterable[int]) -> str:
+    """Numbers as text, runs shortened: [3, 4, 5, 9] is "3-5 9"."""
+    runs: list[list[int]] = []
+    for unit in sorted(units):
+        if runs and runs[-1][1] == unit - 1:
+            runs[-1][1] = unit
+        else:
+            runs.append([unit, unit])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def main() -> None:
+    from timm.data import ImageNetInfo
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m train.imagenet_words FOLDER_OF_WORDNET_3.0, such as /usr/share/wordnet")
+    classes = [synset.removeprefix("n") for synset in ImageNetInfo("imagenet-1k").label_names()]
+    words = derive_words(read_nouns(Path(sys.argv[1])), classes)
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(HEAD + "".join(f"{word}\t{as_ranges(units)}\n" for word, units in words.items()), encoding="utf-8")
+    print(f"{len(words)} words in {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()
