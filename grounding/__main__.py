@@ -1,0 +1,191 @@
+"""``python -m grounding``: ground captions in photos, and show where each phrase is."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from grounding.config import CONFIG_DIR, build_grounder, quote_free_text, register_settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from grounding.records import Grounding
+
+log = logging.getLogger("grounding")
+
+# The photos in scikit-image's wheel, and what we see in them.
+EXAMPLES = {
+    "astronaut.png": "A smiling astronaut in an orange space suit in front of a flag and a model of a space shuttle",
+    "chelsea.png": "A tabby cat with green eyes looks past the camera",
+    "coffee.png": "A cup of coffee on a saucer with a spoon, on a wooden table",
+    "rocket.jpg": "A white rocket stands on its launch pad between four tall towers at night",
+}
+SHEET = 12  # pictures at most that are also shown together on one sheet
+
+
+def main() -> None:
+    """The command line."""
+    sys.argv[1:] = quote_free_text(sys.argv[1:])
+    register_settings()
+    run()
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
+def run(settings: Any) -> None:
+    """Ground what the settings name; leaves by `sys.exit` where something went wrong."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        failures = ground_all(settings, folder)
+    except (ValueError, OSError) as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("interrupted; what is finished lies in %s", folder)
+        sys.exit(130)
+    if failures:
+        sys.exit(1)
+
+
+def ground_all(settings: Any, folder: Path) -> int:
+    """Ground every photo, write its picture and JSON into the folder, print the table; how many photos failed.
+
+    Raises:
+        ValueError: photos and captions do not fit together, or a setting is wrong.
+        OSError: the folder cannot be written to.
+    """
+    tasks = pair(list(settings.image), list(settings.caption), list(settings.phrases))
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    with console.status("loading the model"):
+        grounder = build_grounder(settings)
+        from grounding.draw import draw_grounding, draw_sheet
+        from grounding.images import load_image
+    is_parsed = not settings.phrases
+    pictures: list[Image] = []
+    failures = 0
+    names = _names([path for path, _ in tasks])
+    for (path, texts), name in zip(
+        track(tasks, "grounding", console=console, transient=True, disable=len(tasks) == 1), names, strict=True
+    ):
+        try:
+            image = load_image(path)
+            (grounding,) = grounder([image], [texts]) if is_parsed else grounder([image], phrases=[texts])
+        except ValueError as error:
+            failures += 1
+            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            log.error("error: %s", message)
+            write(folder / f"{name}.json", _as_json({"image": str(path), "error": message}))
+            continue
+        picture = draw_grounding(image, grounding)
+        write(folder / f"{name}.png", _as_png(picture))
+        write(folder / f"{name}.json", _as_json({"image": str(path), **grounding.to_dict()}))
+        console.print(_table(path, grounding))
+        if len(tasks) <= SHEET:
+            pictures.append(picture)
+    if len(pictures) > 1:
+        write(folder / "all.png", _as_png(draw_sheet(pictures)))
+    log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
+    return failures
+
+
+def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tuple[Path, list[str]]]:
+    """Which captions, or phrases, belong to which photo.
+
+    One photo has all captions; several photos share one caption, or have one each. Phrases are for every photo. Without
+    any of them: the example photos.
+
+    Raises:
+        ValueError: numbers do not fit, one of the two is missing, or a photo is.
+    """
+    from grounding.images import find_images
+
+    if not images and not captions and not phrases:
+        from skimage import data_dir
+
+        return [(Path(data_dir) / name, [caption]) for name, caption in EXAMPLES.items()]
+    if not images:
+        raise ValueError("no photo: add image=PATH (a file, a folder or a glob; several times for several)")
+    if captions and phrases:
+        raise ValueError("give caption= or phrases=, one of the two")
+    if not captions and not phrases:
+        raise ValueError('no caption: add caption="…", or the phrases themselves with phrases="…"')
+    paths = find_images(images)
+    if phrases:
+        return [(path, phrases) for path in paths]
+    if len(paths) == 1:
+        return [(paths[0], captions)]
+    if len(captions) == 1:
+        return [(path, captions) for path in paths]
+    if len(captions) == len(paths):
+        return [(path, [caption]) for path, caption in zip(paths, captions, strict=True)]
+    raise ValueError(f"{len(paths)} photos and {len(captions)} captions: give one caption, or one for each photo")
+
+
+def _names(paths: list[Path]) -> Iterator[str]:
+    """A name of its own for each photo's results."""
+    seen = {"all"}
+    for path in paths:
+        name, number = path.stem, 1
+        while name.casefold() in seen:
+            number += 1
+            name = f"{path.stem}_{number}"
+        seen.add(name.casefold())
+        yield name
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _as_json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _as_png(picture: "Image") -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _table(path: Path, grounding: "Grounding") -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from grounding.draw import colour_of
+
+    table = Table(title=Text(str(path)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for column in ("phrase", "best box (x1 y1 x2 y2)", "score", "words not known"):
+        table.add_column(column, overflow="fold")
+    for index, phrase in enumerate(grounding.phrases):
+        corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
+        score = f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess"
+        table.add_row(Text(phrase.text, colour_of(index)), corners, score, Text(", ".join(phrase.skipped_words)))
+    if not grounding.phrases:
+        table.add_row(Text("no noun phrase in the caption"), "", "", "")
+    return table
+
+
+if __name__ == "__main__":
+    main()

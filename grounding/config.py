@@ -1,0 +1,124 @@
+"""Settings: where they are, and the grounder that they describe. Hydra's border; nothing beyond knows of it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grounding.pipeline import Grounder
+
+_HERE = Path(__file__).resolve().parent
+# An installed wheel carries conf/ inside the package; a checkout keeps it beside the package.
+CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()))
+
+FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types
+
+
+@dataclass
+class ScoringSettings:
+    """How regions are scored and thinned out."""
+
+    area_exponent: float
+    overlap: float
+    count: int
+
+
+@dataclass
+class GroundSettings:
+    """What ``python -m grounding`` takes; misspelt or mistyped settings fail before a model loads."""
+
+    model: Any
+    attention: Any
+    proposals: Any
+    scoring: ScoringSettings
+    image: list[str] = field(default_factory=list)
+    caption: list[str] = field(default_factory=list)
+    phrases: list[str] = field(default_factory=list)
+    device: str = "auto"
+
+
+def register_settings() -> None:
+    """Make the settings' types known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
+
+
+def quote_free_text(arguments: list[str]) -> list[str]:
+    """Quote the values of ``image=``, ``caption=`` and ``phrases=`` for Hydra, whose grammar would read them.
+
+    Each may be given several times; the first occurrence then carries the list.
+
+    >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
+    ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']
+    """
+    texts: dict[str, list[str]] = {}
+    others: list[str | None] = []
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if equals and name in FREE_TEXT:
+            if name not in texts:
+                others.append(name)
+            texts.setdefault(name, []).append(text)
+        else:
+            others.append(argument)
+    return [
+        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else str(other) for other in others
+    ]
+
+
+def quote(text: str) -> str:
+    """Text as a value that Hydra and OmegaConf hand on unchanged.
+
+    In a quoted string backslashes count only before a quote, and before ``${``, which would be an interpolation.
+    """
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)
+    text = re.sub(r"(\\+)$", lambda match: match[1] * 2, text)
+    return f"'{text}'"
+
+
+def build_grounder(settings: Any) -> "Grounder":
+    """The grounder that settings describe.
+
+    Raises:
+        ValueError: a part cannot be made of its settings.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    from grounding.pipeline import Grounder
+
+    try:
+        parts = [
+            instantiate(part, _convert_="all") for part in (settings.model, settings.attention, settings.proposals)
+        ]
+    except InstantiationException as error:
+        raise ValueError(str(error.__cause__ or error).splitlines()[0]) from error
+    scoring = settings.scoring
+    return Grounder(
+        *parts,
+        area_exponent=scoring.area_exponent,
+        overlap=scoring.overlap,
+        count=scoring.count,
+        device=settings.device,
+    )
+
+
+def load_grounder(overrides: list[str]) -> "Grounder":
+    """The default grounder, with settings changed as on the command line, such as ``attention=mwp``.
+
+    Raises:
+        ValueError: there is no such setting, or a part cannot be made.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    register_settings()
+    try:
+        with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+            settings = compose("ground", overrides=overrides)
+    except HydraException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    return build_grounder(settings)

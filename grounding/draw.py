@@ -1,0 +1,259 @@
+"""Pictures of groundings: the photo with its boxes, the caption in the same colours, an attention map for each phrase."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
+from torch import Tensor
+
+from grounding.pipeline import enlarge
+from grounding.records import GroundedPhrase, Grounding
+
+WIDTH = 960  # of a picture, pixels
+MARGIN = 16
+TALLEST = 640  # photo in a picture, pixels
+TILES = 4  # maps in a row
+OPACITY = 0.8  # power of the map that makes its opacity
+INK, FAINT, PAPER = "#202124", "#6f7378", "#ffffff"
+# Twelve hues that are told apart on a photo and legible on paper.
+COLOURS = (
+    "#d6322b", "#1f6fd1", "#17913f", "#b5179e", "#d97706", "#0e8f94",
+    "#7038d8", "#8a6d00", "#e0447c", "#3f4fae", "#5c8a00", "#a3461b",
+)  # fmt: skip
+FONTS = (  # where the built-in font lacks a script
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arialuni.ttf", "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "Arial.ttf", "arial.ttf",
+)  # fmt: skip
+
+
+def draw_grounding(image: Tensor, grounding: Grounding) -> Image.Image:
+    """A picture of one photo: boxes, captions, attention maps.
+
+    Args:
+        image: the photo, (3, H, W) in [0, 1].
+        grounding: of this photo.
+    """
+    photo = to_pil(image)
+    parts = [_photo_with_boxes(photo, grounding), *_captions(grounding), *_maps(photo, grounding)]
+    height = sum(part.height + MARGIN for part in parts) + MARGIN
+    picture = Image.new("RGB", (WIDTH, height), PAPER)
+    top = MARGIN
+    for part in parts:
+        picture.paste(part, ((WIDTH - part.width) // 2, top))
+        top += part.height + MARGIN
+    return picture
+
+
+def draw_sheet(pictures: Sequence[Image.Image], *, columns: int = 2) -> Image.Image:
+    """Several pictures side by side, each in the column that is shortest so far."""
+    columns = min(columns, len(pictures))
+    heights = [0] * columns
+    places = []
+    for picture in pictures:
+        column = heights.index(min(heights))
+        places.append((column * WIDTH, heights[column]))
+        heights[column] += picture.height
+    sheet = Image.new("RGB", (columns * WIDTH, max(heights)), PAPER)
+    for picture, place in zip(pictures, places, strict=True):
+        sheet.paste(picture, place)
+    return sheet
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """A photo (3, H, W) in [0, 1] as a PIL image."""
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def colour_of(index: int) -> str:
+    """The colour of a phrase, by its place among the phrases of a photo."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
+    """The photo in grey, the map over it: the stronger the attention, the more opaque and the hotter."""
+    enlarged, _ = enlarge(attention, (photo.height, photo.width))
+    strength = (enlarged / enlarged.max().clamp(min=1e-30)).numpy()
+    strength = cv2.resize(strength, photo.size, interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None] * 0.75 + 50
+    opacity = strength[..., None] ** OPACITY
+    return Image.fromarray((heat * opacity + grey * (1 - opacity)).clip(0, 255).astype(np.uint8))
+
+
+def _fitted(photo: Image.Image, width: int, height: int) -> tuple[Image.Image, float]:
+    scale = min(width / photo.width, height / photo.height)
+    size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
+    return photo.resize(size, Image.Resampling.LANCZOS), scale
+
+
+def _photo_with_boxes(photo: Image.Image, grounding: Grounding) -> Image.Image:
+    fitted, scale = _fitted(photo, WIDTH - 2 * MARGIN, TALLEST)
+    draw = ImageDraw.Draw(fitted)
+    taken: list[tuple[float, float, float, float]] = []
+    for index, phrase in enumerate(grounding.phrases):
+        if len(phrase.regions):
+            _draw_box(draw, phrase, index, scale, is_sure=phrase.is_attended)
+    for index, phrase in enumerate(grounding.phrases):
+        if len(phrase.regions) and phrase.is_attended:
+            _draw_label(draw, phrase, index, scale, fitted.size, taken)
+    return fitted
+
+
+def _corners(phrase: GroundedPhrase, scale: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (edge * scale for edge in phrase.regions.boxes[0].tolist())
+    return x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, phrase: GroundedPhrase, index: int, scale: float, *, is_sure: bool) -> None:
+    corners = _corners(phrase, scale)
+    if is_sure:
+        draw.rectangle(corners, outline="white", width=5)
+        draw.rectangle(corners, outline=colour_of(index), width=3)
+    else:  # no word of it is known: the proposals' own first, a guess
+        draw.rectangle(corners, outline=colour_of(index), width=1)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    phrase: GroundedPhrase,
+    index: int,
+    scale: float,
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """The phrase on its box, moved down where another label is already."""
+    text = _shortened(phrase.text, size[0] - 8, 16)
+    font = _font(16, text)
+    x1, y1, _, _ = _corners(phrase, scale)
+    width, height = font.getlength(text) + 8, 22
+    left = min(max(x1, 0), size[0] - width)
+    top = y1 - height if y1 >= height else y1
+    while any(left < t[2] and t[0] < left + width and top < t[3] and t[1] < top + height for t in taken):
+        top += height
+    if top + height > size[1]:
+        return  # the caption below names the colour
+    taken.append((left, top, left + width, top + height))
+    draw.rectangle((left, top, left + width, top + height), fill=colour_of(index))
+    draw.text((left + 4, top + 2), text, fill="white", font=font)
+
+
+def _captions(grounding: Grounding) -> list[Image.Image]:
+    """Each caption, its phrases in their colours, broken into lines."""
+    images = []
+    for number, caption in enumerate(grounding.captions):
+        font = _font(22, caption)
+        colours = [INK] * len(caption)
+        for index, phrase in enumerate(grounding.phrases):
+            if phrase.caption == number:
+                start, end = phrase.span
+                colours[start:end] = [colour_of(index)] * (end - start)
+        lines = _broken(caption, font, WIDTH - 4 * MARGIN)
+        image = Image.new("RGB", (WIDTH - 2 * MARGIN, 30 * len(lines)), PAPER)
+        draw = ImageDraw.Draw(image)
+        for row, (start, end) in enumerate(lines):
+            for first, last in _runs(colours, start, end):
+                left = MARGIN + font.getlength(caption[start:first])
+                draw.text((left, 30 * row), caption[first:last], fill=colours[first], font=font)
+        images.append(image)
+    return images
+
+
+def _broken(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
+    """Where lines start and end, at white space where there is some; at most eight lines."""
+    lines = []
+    start = 0
+    while start < len(text) and len(lines) < 8:
+        end = start + 1
+        while end < len(text) and text[end] != "\n" and font.getlength(text[start : end + 1]) <= width:
+            end += 1
+        if end < len(text) and not text[end].isspace():
+            blank = max(text.rfind(" ", start, end), text.rfind("\t", start, end))
+            end = blank if blank > start else end
+        lines.append((start, end))
+        start = end
+        while start < len(text) and text[start].isspace():
+            start += 1
+    return lines or [(0, 0)]
+
+
+def _runs(colours: list[str], start: int, end: int) -> list[tuple[int, int]]:
+    """Stretches of one colour."""
+    cuts = [i for i in range(start + 1, end) if colours[i] != colours[i - 1]]
+    return list(zip([start, *cuts], [*cuts, end], strict=True))
+
+
+def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
+    """Rows of attention maps, one map a phrase."""
+    if not grounding.phrases:
+        return []
+    width = (WIDTH - (TILES + 1) * MARGIN) // TILES
+    small, scale = _fitted(photo, width, TALLEST // 2)
+    tiles = []
+    for index, phrase in enumerate(grounding.phrases):
+        tile = Image.new("RGB", (width, small.height + 46), PAPER)
+        draw = ImageDraw.Draw(tile)
+        if phrase.attention is None:
+            shown = Image.fromarray((np.asarray(small.convert("L")) * 0.4 + 150).astype(np.uint8)).convert("RGB")
+        else:
+            shown = overlay(small, phrase.attention)
+        if len(phrase.regions):
+            _draw_box(ImageDraw.Draw(shown), phrase, index, scale, is_sure=phrase.is_attended)
+        tile.paste(shown, ((width - shown.width) // 2, 0))
+        title = _shortened(phrase.text, width, 16)
+        draw.text((0, small.height + 2), title, fill=colour_of(index), font=_font(16, title))
+        note = _note(phrase)
+        draw.text((0, small.height + 24), _shortened(note, width, 13), fill=FAINT, font=_font(13, note))
+        tiles.append(tile)
+    rows = []
+    for first in range(0, len(tiles), TILES):
+        row = Image.new("RGB", (WIDTH - 2 * MARGIN, tiles[0].height), PAPER)
+        for column, tile in enumerate(tiles[first : first + TILES]):
+            row.paste(tile, (column * (width + MARGIN), 0))
+        rows.append(row)
+    return rows
+
+
+def _note(phrase: GroundedPhrase) -> str:
+    skipped = f"unknown: {', '.join(phrase.skipped_words)}" if phrase.skipped_words else ""
+    if phrase.is_attended:
+        return skipped or "all words known"
+    return skipped or "no word to look for"
+
+
+def _shortened(text: str, width: int, size: int) -> str:
+    font = _font(size, text)
+    if font.getlength(text) <= width:
+        return text
+    end = len(text)
+    while end > 1 and font.getlength(text[:end] + "…") > width:
+        end -= 1
+    return text[:end] + "…"
+
+
+def _font(size: int, text: str) -> FreeTypeFont:
+    """The built-in font, or a system's font where the text has letters that it lacks."""
+    exotic = "".join(sorted({character for character in text if ord(character) > 0x17F and character not in "…–—‘’“”•"}))
+    return _font_for(size, exotic)
+
+
+@lru_cache(maxsize=64)
+def _font_for(size: int, exotic: str) -> FreeTypeFont:
+    built_in = ImageFont.load_default(size)
+    assert isinstance(built_in, FreeTypeFont)
+    if not exotic:
+        return built_in
+    candidates = [built_in]
+    for name in FONTS:
+        try:
+            candidates.append(ImageFont.truetype(name, size))
+        except OSError:
+            continue
+    return max(candidates, key=lambda font: sum(_has(font, character) for character in exotic[:200]))
+
+
+def _has(font: FreeTypeFont, character: str) -> bool:
+    """Whether a font draws something of its own for a character; what it lacks looks like a private code point."""
+    return bytes(font.getmask(character)) != bytes(font.getmask("\U0010fffd"))
