@@ -109,7 +109,7 @@ def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tup
     from grounding.images import find_images
 
     if not images and not captions and not phrases:
-        from skimage import data_dir
+        from skimage.data import data_dir
 
         return [(Path(data_dir) / name, [caption]) for name, caption in EXAMPLES.items()]
     if not images:

@@ -64,7 +64,8 @@ def quote_free_text(arguments: list[str]) -> list[str]:
         else:
             others.append(argument)
     return [
-        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else str(other) for other in others
+        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else str(other)
+        for other in others
     ]
 
 

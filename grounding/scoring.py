@@ -59,7 +59,9 @@ def score_segments(
     """
     _check(attention)
     if attention.shape != superpixels.shape:
-        raise ValueError(f"attention {tuple(attention.shape)} and superpixels {tuple(superpixels.shape)} differ in size")
+        raise ValueError(
+            f"attention {tuple(attention.shape)} and superpixels {tuple(superpixels.shape)} differ in size"
+        )
     count = int(torch.cat([superpixels.flatten(), members]).max()) + 1
     labels = superpixels.flatten().long()
     sums = torch.bincount(labels, attention.flatten().double(), minlength=count)

@@ -62,7 +62,7 @@ class EdgeBoxes:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
         boxes = np.asarray(found, dtype=np.float32)  # x, y, width, height
         boxes[:, 2:] += boxes[:, :2]
-        boxes *= np.float32([width / size[0], height / size[1]] * 2)
-        boxes = boxes.clip(0, np.float32([width, height] * 2))
+        boxes *= np.array([width / size[0], height / size[1]] * 2, np.float32)
+        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         ranked = Regions(torch.from_numpy(boxes), torch.from_numpy(np.asarray(scores, dtype=np.float32).ravel()))
         return ranked[ranked.scores.argsort(descending=True, stable=True)]

@@ -1,0 +1,1 @@
+"""Words for the grounder: where they come from, and the classifiers that learn them."""

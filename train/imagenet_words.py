@@ -1,7 +1,8 @@
 """Derive the words of an ImageNet classifier from WordNet: ``python -m train.imagenet_words /usr/share/wordnet``.
 
-Writes ``grounding/vocabularies/imagenet.tsv``: a word, a tab, the classes that it means. Needs the noun files of WordNet
-3.0 (``index.noun`` and ``data.noun``; Debian's package ``wordnet-base``), once; the product reads the table alone. A word means
+Writes ``grounding/vocabularies/imagenet.tsv``: a word, a tab, the classes that it means. Needs the noun files of
+WordNet 3.0 (``index.noun`` and ``data.noun``; Debian's package ``wordnet-base``) once; the product reads the table.
+A word means
 
 1. the classes whose synset has it as a lemma ("tabby": class 281), and
 2. all classes under a synset that has it as a lemma ("dog": the 118 breeds), where that synset is one of the word's two
@@ -131,14 +132,17 @@ def as_ranges(units: Iterable[int]) -> str:
 
 
 def main() -> None:
-    from timm.data import ImageNetInfo
+    """The command line."""
+    from timm.data.imagenet_info import ImageNetInfo
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m train.imagenet_words FOLDER_OF_WORDNET_3.0, such as /usr/share/wordnet")
-    classes = [synset.removeprefix("n") for synset in ImageNetInfo("imagenet-1k").label_names()]
+    classes = [synset.removeprefix("n") for synset in ImageNetInfo("imagenet-1k").label_names()]  # type: ignore[no-untyped-call]
     words = derive_words(read_nouns(Path(sys.argv[1])), classes)
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(HEAD + "".join(f"{word}\t{as_ranges(units)}\n" for word, units in words.items()), encoding="utf-8")
+    OUTPUT.write_text(
+        HEAD + "".join(f"{word}\t{as_ranges(units)}\n" for word, units in words.items()), encoding="utf-8"
+    )
     print(f"{len(words)} words in {OUTPUT}")
 
 

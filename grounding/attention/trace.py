@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-PASSING_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-PASSING_FUNCTIONS = (F.dropout, F.dropout2d, F.alpha_dropout, torch.dropout)
-PASSING_METHODS = ("contiguous", "clone", "detach", "float")
+from grounding.attention.operations import (
+    is_adaptive_average,
+    is_batch_norm,
+    is_flatten,
+    is_linear_module,
+    is_same_padded,
+    is_spatial_mean,
+    sliding_average,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +87,6 @@ class _Tracer(fx.Tracer):
         return output
 
 
-def is_batch_norm(module: object) -> bool:
-    """Whether a module is batch norm with fixed statistics; timm's carries an activation, torchvision's may be frozen."""
-    name = type(module).__name__
-    return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) or name in ("BatchNormAct2d", "FrozenBatchNorm2d")
-
-
-def is_same_padded(module: object) -> bool:
-    """Whether a module is timm's convolution with TensorFlow's padding, which depends on the size of its input."""
-    return isinstance(module, nn.Conv2d) and type(module).__name__ == "Conv2dSame"
-
-
 def module_of(node: object, trace: Trace) -> nn.Module | None:
     """The module that a node calls, None for other nodes."""
     if isinstance(node, fx.Node) and node.op == "call_module":
@@ -139,7 +133,7 @@ def _split_activations_from_batch_norm(trace: Trace) -> None:
     for node in list(trace.module.graph.nodes):
         module = module_of(node, trace)
         if is_batch_norm(module) and type(module).__name__ == "BatchNormAct2d":
-            activation = module.act  # type: ignore[union-attr]
+            activation: Any = module.act  # type: ignore[union-attr]
             module.act = nn.Identity()  # type: ignore[union-attr]
             if not isinstance(activation, nn.Identity):
                 _redirect(trace, node, _call_after(trace, node, activation, node))
@@ -156,6 +150,7 @@ def _fold_batch_norm(trace: Trace) -> None:
         linear = module_of(before, trace)
         if linear is None or len(before.users) > 1 or calls.count(before.target) > 1:
             continue
+        fuse: Callable[..., tuple[nn.Parameter, nn.Parameter]]
         if type(linear) is nn.Linear:
             fuse = fuse_linear_bn_weights
         elif type(linear) is nn.Conv2d or is_same_padded(linear):
@@ -179,46 +174,11 @@ def _fold_batch_norm(trace: Trace) -> None:
 # The fully convolutional form (paper, section 6.1.1): the classifier runs at every position.
 
 
-def sliding_average(x: Tensor, window: int) -> Tensor:
-    """Average (N, C, h, w) over every window of so many cells, or over the whole side where that is shorter."""
-    return F.avg_pool2d(x, (min(window, x.shape[-2]), min(window, x.shape[-1])), stride=1)
-
-
-def is_linear_module(module: object) -> bool:
-    """Whether a module is linear and has weights of its own (batch norm apart)."""
-    return type(module) in (nn.Conv2d, nn.Linear) or is_same_padded(module)
-
-
-def is_spatial_mean(node: fx.Node) -> bool:
-    """Whether a node averages (N, C, h, w) over its two last dimensions."""
-    if node.target is not torch.mean and not (node.op == "call_method" and node.target == "mean"):
-        return False
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return isinstance(dims, tuple | list) and sorted(int(d) % 4 for d in dims) == [2, 3]  # type: ignore[arg-type]
-
-
-def is_adaptive_average(node: fx.Node, module: nn.Module | None) -> bool:
-    return type(module) is nn.AdaptiveAvgPool2d or node.target is F.adaptive_avg_pool2d
-
-
-def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node turns (N, C, h, w) into (N, C·h·w), in any of the usual spellings."""
-    if type(module) is nn.Flatten:
-        return module.start_dim == 1
-    arguments = node.args[1:]
-    if node.target is torch.flatten or (node.op, node.target) == ("call_method", "flatten"):
-        return node.kwargs.get("start_dim", arguments[0] if arguments else 0) == 1
-    if node.op == "call_method" and node.target in ("view", "reshape"):
-        shape = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
-        return len(shape) == 2 and shape[1] == -1
-    return False
-
-
 def make_convolutional(trace: Trace, window: int) -> None:
     """Rewrite the graph so that the classifier runs at every position of the feature map.
 
-    Global average pooling becomes a sliding window of ``window`` cells (7 for networks trained at 224 pixels with stride
-    32), a fully connected layer a convolution with the kernel that it was trained for. A pooling above the
+    Global average pooling becomes a sliding window of ``window`` cells (7 for networks trained at 224 pixels with
+    stride 32), a fully connected layer a convolution with the kernel that it was trained for. A pooling above the
     classifier goes, since its positions are what we want.
 
     Raises:

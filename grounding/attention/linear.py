@@ -1,0 +1,238 @@
+"""Linear maps between neurons, (N, C, h, w) to (N, C', h', w'), without bias; a vector is a map of one cell."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = tuple[int, int]
+
+
+class LinearMap(Protocol):
+    """What every link's map can do."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The map."""
+
+    def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
+        """The transposed map, from (K, C', h', w') to (K, C, h, w), where ``size`` ends in (C, h, w)."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Every neuron is linked with the one at its own place."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x
+
+    def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
+        return y
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """Pooling by averages of any kind; the transpose comes from autograd, since pooling is linear."""
+
+    pool: Callable[[Tensor], Tensor]
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+    def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
+        with torch.enable_grad():
+            x = y.new_zeros(()).expand(len(y), *size[1:]).requires_grad_()
+            (transposed,) = torch.autograd.grad(self.pool(x), x, y)
+        return transposed
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution, or a fully connected layer as a 1×1 convolution; ``padding`` None is TensorFlow's SAME."""
+
+    weight: Tensor  # (O, I / groups, kh, kw)
+    stride: Size = (1, 1)
+    padding: Size | None = (0, 0)
+    dilation: Size = (1, 1)
+    groups: int = 1
+
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """Convolutions of one input and equal geometry can be stacked into one."""
+        return (tuple(self.weight.shape[2:]), self.stride, self.padding, self.dilation)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the map mixes the channels of each cell, and nothing else."""
+        is_unpadded = self.padding in ((0, 0), None)
+        return self.geometry[0] == (1, 1) and self.stride == (1, 1) and is_unpadded and self.groups == 1
+
+    def excitatory(self) -> "Convolution":
+        return replace(self, weight=channels_last(self.weight.clamp(min=0)))
+
+    def inhibitory(self) -> "Convolution":
+        """The excitatory part of the reverse unit, whose weights are negated (section 3.3)."""
+        return replace(self, weight=channels_last(self.weight.neg().clamp(min=0)))
+
+    def rows(self, units: Tensor) -> "Convolution":
+        """The map to some of the outputs alone."""
+        return self if self.groups > 1 else replace(self, weight=channels_last(self.weight[units]))
+
+    def _margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Padding (left, right, top, bottom) for an input of this size."""
+        if self.padding is not None:
+            return self.padding[1], self.padding[1], self.padding[0], self.padding[0]
+        margins = []
+        for side, kernel, stride, dilation in zip(
+            (width, height), self.weight.shape[:1:-1], self.stride[::-1], self.dilation[::-1], strict=True
+        ):
+            total = max((math.ceil(side / stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+            margins += [total // 2, total - total // 2]
+        return (margins[0], margins[1], margins[2], margins[3])
+
+    def _unpadded(self, size: torch.Size) -> tuple[Size, Size, tuple[slice, slice]]:
+        """For a transposed map: the size to produce, the padding that it takes off, and what to cut out."""
+        height, width = size[-2:]
+        left, right, top, bottom = self._margins(height, width)
+        if left == right and top == bottom:
+            return (height, width), (top, left), (slice(None), slice(None))
+        target = (height + top + bottom, width + left + right)
+        return target, (0, 0), (slice(top, top + height), slice(left, left + width))
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, Size]:
+        """The input as the convolution wants it, and the padding that is left to do."""
+        left, right, top, bottom = self._margins(*x.shape[-2:])
+        if left == right and top == bottom:
+            return x, (top, left)
+        return F.pad(x, (left, right, top, bottom)), (0, 0)
+
+    def apply(self, x: Tensor) -> Tensor:
+        if self.is_pointwise and x.shape[-2:] == (1, 1):
+            return F.linear(x.flatten(1), self.weight.flatten(1))[..., None, None]
+        x, padding = self._padded(x)
+        return F.conv2d(x, self.weight, None, self.stride, padding, self.dilation, self.groups)
+
+    def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
+        if self.is_pointwise and size[-2:] == (1, 1):
+            return (y.flatten(1) @ self.weight.flatten(1))[..., None, None]
+        target, padding, inside = self._unpadded(size)
+        extra = [
+            side - ((cells - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
+            for side, cells, stride, pad, dilation, kernel in zip(
+                target, y.shape[-2:], self.stride, padding, self.dilation, self.weight.shape[2:], strict=True
+            )
+        ]
+        x = F.conv_transpose2d(y, self.weight, None, self.stride, padding, extra, self.groups, self.dilation)
+        return x[:, :, inside[0], inside[1]]
+
+    def contributions(self, x: Tensor) -> Tensor:
+        """What each place of the kernel adds to the output: (kh·kw, N, O, h', w'), whose sum over places is `apply`."""
+        if self.is_pointwise:
+            return self.apply(x)[None]
+        padded, padding = self._padded(x)
+        outputs, _, kh, kw = self.weight.shape
+        columns = F.unfold(padded, (kh, kw), self.dilation, padding, self.stride)
+        # (N, groups, I / groups, places, cells) and (groups, O / groups, I / groups, places)
+        columns = columns.view(len(x), self.groups, -1, kh * kw, columns.shape[-1])
+        weight = self.weight.reshape(self.groups, outputs // self.groups, -1, kh * kw)
+        parts: Tensor = torch.einsum("goip,ngipl->pngol", weight, columns)
+        rows = (padded.shape[-2] + 2 * padding[0] - self.dilation[0] * (kh - 1) - 1) // self.stride[0] + 1
+        parts = parts.reshape(kh * kw * len(x), outputs, rows, -1).contiguous(memory_format=torch.channels_last)
+        return parts.view(kh * kw, len(x), *parts.shape[1:])
+
+    def collect(self, y: Tensor, contributions: Tensor, size: torch.Size) -> Tensor:
+        """The channel sum of x ⊙ `transpose`(y), (K, h, w), from the `contributions` of one x.
+
+        Shapes:
+            y: (K, O, h', w').
+            contributions: (kh·kw, O, h', w').
+            size: ends in (h, w).
+        """
+        shares = torch.stack([(y * part).sum(1) for part in contributions], 1)  # (K, places, h', w')
+        if self.is_pointwise:
+            return shares[:, 0]
+        target, padding, inside = self._unpadded(size)
+        kernel = (self.weight.shape[2], self.weight.shape[3])
+        folded = F.fold(shares.flatten(2), target, kernel, self.dilation, padding, self.stride)
+        return folded[:, 0, inside[0], inside[1]]
+
+
+def channels_last(weight: Tensor) -> Tensor:
+    """The layout in memory that convolutions are fastest with."""
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def compose(second: Convolution, first: LinearMap, *, at: str) -> LinearMap:
+    """The one convolution that two in a row are, where one of them is pointwise (1×1).
+
+    Raises:
+        ValueError: neither is pointwise, or the first is an average.
+    """
+    if isinstance(first, Identity):
+        return second
+    if not isinstance(first, Convolution):
+        raise ValueError(f"cannot compose an average with the convolution {at!r}: choose signed=clamp")
+    outer, inner = _dense(second), _dense(first)
+    if outer.geometry[0] == (1, 1) and outer.padding in ((0, 0), None):
+        weight = torch.einsum("om,mikl->oikl", outer.weight[:, :, 0, 0], inner.weight)
+        if inner.padding is None and outer.stride != (1, 1):
+            raise ValueError(
+                f"cannot compose a stride with the padding of what comes before {at!r}: choose signed=clamp"
+            )
+        stride = (inner.stride[0] * outer.stride[0], inner.stride[1] * outer.stride[1])
+        return replace(inner, weight=channels_last(weight), stride=stride)
+    if inner.is_pointwise:
+        weight = torch.einsum("omkl,mi->oikl", outer.weight, inner.weight[:, :, 0, 0])
+        return replace(outer, weight=channels_last(weight))
+    raise ValueError(f"cannot compose the convolution {at!r} with the one before it: choose signed=clamp")
+
+
+def _dense(convolution: Convolution) -> Convolution:
+    """The same map without groups."""
+    if convolution.groups == 1:
+        return convolution
+    groups, (outputs, inputs) = convolution.groups, convolution.weight.shape[:2]
+    weight = convolution.weight.new_zeros(outputs, inputs * groups, *convolution.weight.shape[2:])
+    for group, rows in enumerate(convolution.weight.chunk(groups)):
+        first = group * (outputs // groups)
+        weight[first : first + outputs // groups, group * inputs : (group + 1) * inputs] = rows
+    return replace(convolution, weight=weight, groups=1)
+
+
+def add(first: LinearMap, second: LinearMap) -> LinearMap:
+    """The sum of two maps of the same activations.
+
+    Raises:
+        ValueError: their strides, dilations or fields do not fit together, or one is an average.
+    """
+    if isinstance(first, Identity) and isinstance(second, Identity):
+        return Average(partial(torch.mul, other=2.0))
+    if isinstance(first, Identity):
+        first, second = second, first
+    if not isinstance(first, Convolution):
+        raise ValueError("cannot add an average to another map of the same activations: choose signed=clamp")
+    first = _dense(first)
+    if isinstance(second, Identity):
+        eye = torch.eye(len(first.weight), dtype=first.weight.dtype, device=first.weight.device)
+        second = Convolution(eye[:, :, None, None])
+    if not isinstance(second, Convolution):
+        raise ValueError("cannot add an average to another map of the same activations: choose signed=clamp")
+    second = _dense(second)
+    if first.weight.shape[-1] < second.weight.shape[-1]:
+        first, second = second, first
+    if first.padding is None or second.padding is None:
+        raise ValueError("cannot add convolutions with TensorFlow's padding: choose signed=clamp")
+    kh, kw = second.weight.shape[2:]
+    rows, row_rest = divmod(first.padding[0] - second.padding[0], first.dilation[0])
+    columns, column_rest = divmod(first.padding[1] - second.padding[1], first.dilation[1])
+    is_same_grid = first.stride == second.stride and (first.dilation == second.dilation or (kh, kw) == (1, 1))
+    is_inside = 0 <= rows <= first.weight.shape[2] - kh and 0 <= columns <= first.weight.shape[3] - kw
+    if row_rest or column_rest or not is_same_grid or not is_inside:
+        raise ValueError("cannot add two convolutions of different strides or fields: choose signed=clamp")
+    weight = first.weight.clone()
+    weight[:, :, rows : rows + kh, columns : columns + kw] += second.weight
+    return replace(first, weight=channels_last(weight))
