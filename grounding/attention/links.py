@@ -300,8 +300,9 @@ class _Analysis:
         if self.signed != "compose":
             branches = [self.neuron(branch) for branch in branches]
         self.pending[node] = merge_terms([term for branch in branches for term in self.terms(branch)])
-        if all(branch in self.links and self.lowest[branch] >= 0 for branch in branches):
-            self._add(node, Excitation(self.pending.pop(node)), 0.0)
+        lowest = sum(self.lowest.get(branch, -math.inf) for branch in branches)
+        if lowest > -math.inf:  # a sum of activations is an activation
+            self._add(node, Excitation(self.pending.pop(node)), lowest)
 
 
 def merge_terms(terms: list[Term]) -> tuple[Term, ...]:

@@ -54,7 +54,7 @@ def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
         return bool(argument(node, 1, "start_dim", 0) == 1)
     if node.op == "call_method" and node.target in ("view", "reshape"):
         shape = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
-        return len(shape) == 2 and shape[1] == -1
+        return len(shape) == 2 and bool(shape[1] == -1)
     return False
 
 

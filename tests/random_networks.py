@@ -1,0 +1,283 @@
+"""Small random networks of every kind of link, and their winning probabilities by an absorbing Markov chain."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+Index = int
+
+ACTIVATIONS = {  # and the least value of each
+    nn.ReLU: 0.0, nn.ReLU6: 0.0, nn.Sigmoid: 0.0, nn.Softplus: 0.0, nn.Tanh: -1.0, nn.ELU: -1.0, nn.Hardswish: -0.375,
+    nn.SiLU: -0.27846454276107379,
+}  # fmt: skip
+SIGNED_BLOCKS = ("residual", "bottleneck", "shortcut")
+BLOCKS = ("conv", "maximum", "average", "adaptive", "lrn", "concat", "sum", "dropout", "norm")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One operation: its module (None: sum or concatenation), its inputs, and what role it plays in the chain."""
+
+    module: nn.Module | None
+    inputs: tuple[Index, ...]
+    role: str  # linear, activation, maximum, average, concat, sum, pass
+    lowest: float = 0.0
+    is_projection: bool = False  # its signed output enters another linear map
+
+
+class RandomNetwork(nn.Module):
+    """A stem (the layer where attention stops), some blocks, global average pooling, a classifier."""
+
+    def __init__(self, seed: int, blocks: tuple[str, ...], *, units: int = 3, size: tuple[int, int] = (6, 5)) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.entries: list[Entry] = []
+        self.shapes: list[tuple[int, int, int]] = []
+        self.ops = nn.ModuleList()
+        torch.manual_seed(seed)
+        stem = self.add(nn.Conv2d(2, 3, 3, padding=1), (), "linear")
+        self.last = self.layer = self.add(nn.ReLU(), (stem,), "activation")
+        self.shapes = [(3, *size)] * 2
+        for block in blocks:
+            getattr(self, block)()
+        channels = self.shapes[self.last][0]
+        lowest = self.entries[self.last].lowest
+        pooled = self.add(nn.AdaptiveAvgPool2d(1), (self.last,), "average", lowest=lowest)
+        flat = self.add(nn.Flatten(), (pooled,), "concat", lowest=lowest)
+        self.output = self.add(nn.Linear(channels, units), (flat,), "linear")
+        self.double().eval()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                module.weight.data.normal_()
+                module.bias.data.normal_()
+
+    def add(self, module: nn.Module | None, inputs: tuple[Index, ...], role: str, **flags: object) -> Index:
+        self.ops.append((module or nn.Identity()).eval())
+        self.entries.append(Entry(module, inputs, role, **flags))  # type: ignore[arg-type]
+        if inputs and len(self.shapes) == len(self.entries) - 1:
+            with torch.no_grad():
+                parts = [torch.zeros(1, *self.shapes[index]) for index in inputs]
+                self.shapes.append(tuple(self.apply_entry(len(self.entries) - 1, parts).shape[1:]))
+        return len(self.entries) - 1
+
+    def apply_entry(self, index: Index, inputs: list[Tensor]) -> Tensor:
+        entry = self.entries[index]
+        if entry.role == "sum":
+            return inputs[0] + inputs[1]
+        if entry.role == "concat" and entry.module is None:
+            return torch.cat(inputs, 1)
+        return self.ops[index](inputs[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: list[Tensor] = []
+        for index, entry in enumerate(self.entries):
+            values.append(self.apply_entry(index, [values[i] for i in entry.inputs] or [x]))
+        return values[-1]
+
+    # Blocks: each goes on from the last neurons.
+
+    def convolution(self, source: Index, outputs: int, kind: str = "any") -> Index:
+        channels, height, width = self.shapes[source]
+        side = self.random.choice([k for k in (1, 2, 3) if k <= min(height, width)])
+        groups = self.random.choice([1, channels]) if outputs % channels == 0 else 1
+        dilation = self.random.choice([1, 2]) if 2 * (side - 1) < min(height, width) else 1
+        options = {"stride": self.random.choice([1, 2]), "dilation": dilation, "groups": groups}
+        if kind == "same":
+            options, side = {"padding": 1}, 3
+        elif self.random.random() < 0.25:
+            return self.add(Conv2dSame(channels, outputs, side, **options), (source,), "linear")
+        else:
+            options["padding"] = self.random.choice([0, side // 2])
+        return self.add(nn.Conv2d(channels, outputs, side, **options), (source,), "linear")
+
+    def normalised(self, source: Index) -> Index:
+        return self.add(nn.BatchNorm2d(self.shapes[source][0]), (source,), "linear")
+
+    def activated(self, source: Index, kinds: tuple[type[nn.Module], ...] = tuple(ACTIVATIONS)) -> Index:
+        kind = self.random.choice(kinds)
+        return self.add(kind(), (source,), "activation", lowest=ACTIVATIONS[kind])
+
+    def conv(self) -> None:
+        linear = self.convolution(self.last, self.random.choice([2, 3, 6]))
+        self.last = self.activated(self.normalised(linear) if self.random.random() < 0.5 else linear)
+
+    def norm(self) -> None:
+        self.last = self.activated(self.normalised(self.last))
+
+    def maximum(self) -> None:
+        side = min(2, *self.shapes[self.last][1:])
+        pool = nn.MaxPool2d(side, self.random.choice([1, 2]), padding=side // 2, ceil_mode=self.random.random() < 0.5)
+        self.last = self.add(pool, (self.last,), "maximum", lowest=self.entries[self.last].lowest)
+
+    def average(self) -> None:
+        side = min(2, *self.shapes[self.last][1:])
+        pool = nn.AvgPool2d(side, 1, padding=side // 2, count_include_pad=self.random.random() < 0.5)
+        self.last = self.add(pool, (self.last,), "average", lowest=self.entries[self.last].lowest)
+
+    def adaptive(self) -> None:
+        lowest = self.entries[self.last].lowest
+        self.last = self.add(nn.AdaptiveAvgPool2d((2, 3)), (self.last,), "average", lowest=lowest)
+
+    def lrn(self) -> None:
+        if self.entries[self.last].lowest == 0:
+            self.last = self.add(nn.LocalResponseNorm(3), (self.last,), "pass")
+
+    def dropout(self) -> None:
+        self.last = self.add(nn.Dropout(), (self.last,), "pass", lowest=self.entries[self.last].lowest)
+
+    def concat(self) -> None:
+        branches = [self.activated(self.convolution(self.last, 2, "same")) for _ in range(3)]
+        lowest = min(self.entries[branch].lowest for branch in branches)
+        self.last = self.add(None, tuple(branches), "concat", lowest=lowest)
+        self.last = self.activated(self.convolution(self.last, 3))
+
+    def sum(self) -> None:
+        branches = [self.activated(self.convolution(self.last, 3, "same")) for _ in range(2)]
+        lowest = sum(self.entries[branch].lowest for branch in branches)
+        self.last = self.add(None, tuple(branches), "sum", lowest=lowest)
+
+    def residual(self) -> None:
+        inner = self.activated(self.convolution(self.last, 3, "same"), (nn.ReLU,))
+        skip = self.last if self.shapes[self.last][0] == 3 else self.projected(self.last)
+        branch = self.projected(inner, normalise=True)
+        summed = self.add(None, (branch, skip), "sum", is_projection=False)
+        self.last = self.add(nn.ReLU(), (summed,), "activation")
+
+    def shortcut(self) -> None:
+        """A convolution and the identity of the same neurons, which are one map."""
+        channels = self.shapes[self.last][0]
+        linear = nn.Conv2d(channels, channels, 3, padding=1, groups=self.random.choice([1, channels]))
+        branch = self.add(linear, (self.last,), "linear", is_projection=True)
+        summed = self.add(None, (branch, self.last), "sum")
+        self.last = self.add(nn.ReLU(), (summed,), "activation")
+
+    def projected(self, source: Index, *, normalise: bool = False) -> Index:
+        pointwise = self.add(nn.Conv2d(self.shapes[source][0], 3, 1), (source,), "linear", is_projection=not normalise)
+        if normalise:
+            return self.add(nn.BatchNorm2d(3), (pointwise,), "linear", is_projection=True)
+        return pointwise
+
+    def bottleneck(self) -> None:
+        narrow = self.projected(self.last)
+        wide = self.activated(self.add(nn.Conv2d(3, 4, 1), (narrow,), "linear"), (nn.ReLU,))
+        deep = self.activated(self.add(nn.Conv2d(4, 4, 3, padding=1, groups=4), (wide,), "linear"), (nn.ReLU6,))
+        summed = self.add(None, (self.projected(deep), narrow), "sum", is_projection=True)
+        self.last = self.activated(self.add(nn.Conv2d(3, 4, 3, padding=1), (summed,), "linear"), (nn.ReLU,))
+
+
+@st.composite
+def networks(draw: st.DrawFn, *, signed: bool = False) -> RandomNetwork:
+    kinds = BLOCKS + SIGNED_BLOCKS if signed else BLOCKS
+    blocks = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
+    if signed and not set(blocks) & set(SIGNED_BLOCKS):
+        blocks.append(draw(st.sampled_from(SIGNED_BLOCKS)))
+    return RandomNetwork(draw(st.integers(0, 2**16)), tuple(blocks))
+
+
+def winning_probability(network: RandomNetwork, x: Tensor, prior: Tensor, *, contrastive: bool, signed: str) -> Tensor:
+    """P(a_j) of the layer's neurons for one image, summed over channels, from Eq. 2, 3 and 6 written as matrices.
+
+    States are neurons; row i of the transition matrix holds P(a_j | a_i) of Eq. 6, the linear map between them taken by
+    autograd. The layer's neurons absorb. The fundamental matrix N = (I - Q)^-1 gives the expected visits.
+    """
+    neurons: dict[Index, Tensor] = {}  # the values of the states, leaves of autograd
+    excitement: dict[Index, Tensor] = {}  # their activations, counted from the least value
+    links: dict[Index, dict[Index, Tensor]] = {}
+    values: list[Tensor] = []
+    for index, entry in enumerate(network.entries):
+        inputs = [values[i] for i in entry.inputs] or [x]
+        value = network.apply_entry(index, inputs)
+        is_kept = entry.is_projection and signed != "compose"
+        has_neurons = entry.role in ("activation", "maximum", "average", "concat") or is_neuron_sum(network, index)
+        if has_neurons or is_kept or index == network.output:
+            before = inputs[0] if entry.role == "activation" else value
+            if index != network.layer:
+                links[index] = jacobian(before, neurons)
+            value = value.detach()
+            lowest = -torch.inf if is_kept else entry.lowest
+            excitement[index] = shifted(value, lowest, signed)
+            if entry.role == "concat" and entry.module is None:
+                excitement[index] = torch.cat([excitement[i] for i in entry.inputs], 1)
+            value.requires_grad_()
+            neurons[index] = value
+        elif entry.role == "pass":
+            links[index] = {entry.inputs[0]: torch.eye(value.numel(), dtype=x.dtype)}
+            excitement[index] = shifted(value.detach(), entry.lowest, signed)
+            value = value.detach().requires_grad_()
+            neurons[index] = value
+        values.append(value)
+    return absorbed(network, links, excitement, prior, contrastive=contrastive)
+
+
+def is_neuron_sum(network: RandomNetwork, index: Index) -> bool:
+    """Whether a node adds up activations and no activation function follows, so that it holds neurons itself."""
+    entry = network.entries[index]
+    if entry.role != "sum" or entry.is_projection:
+        return False
+    readers = [reader for reader in network.entries if index in reader.inputs]
+    return not any(reader.role == "activation" for reader in readers)
+
+
+def shifted(value: Tensor, lowest: float, signed: str) -> Tensor:
+    if lowest == -torch.inf:
+        return value if signed == "carry" else value.clamp(min=0)
+    return value - lowest
+
+
+def jacobian(before: Tensor, neurons: dict[Index, Tensor]) -> dict[Index, Tensor]:
+    """The matrix of the linear map from each node's neurons, (outputs, inputs)."""
+    leaves = list(neurons)
+    seeds = torch.eye(before.numel(), dtype=before.dtype).view(-1, *before.shape)
+    rows = [
+        torch.autograd.grad(before, list(neurons.values()), seed, retain_graph=True, allow_unused=True)
+        for seed in seeds
+    ]
+    return {
+        leaf: torch.stack([row[i].flatten() for row in rows]) for i, leaf in enumerate(leaves) if rows[0][i] is not None
+    }
+
+
+def absorbed(
+    network: RandomNetwork,
+    links: dict[Index, dict[Index, Tensor]],
+    excitement: dict[Index, Tensor],
+    prior: Tensor,
+    *,
+    contrastive: bool,
+) -> Tensor:
+    nodes = [index for index in excitement if index != network.output]
+    starts: dict[Index, int] = {}
+    total = 0
+    for index in nodes:
+        starts[index] = total
+        total += excitement[index].numel()
+
+    def transition(index: Index, sign: int = 1) -> Tensor:
+        count = next(iter(links[index].values())).shape[0]
+        row = torch.zeros(count, total, dtype=prior.dtype)
+        for source, matrix in links[index].items():
+            weight = (sign * matrix).clamp(min=0) * excitement[source].flatten()
+            row[:, starts[source] : starts[source] + weight.shape[1]] += weight
+        normaliser = row.sum(1, keepdim=True)
+        return torch.where(normaliser == 0, 0.0, row / normaliser.masked_fill(normaliser == 0, 1))
+
+    chain = torch.zeros(total, total, dtype=prior.dtype)
+    for index in nodes:
+        if index != network.layer:
+            chain[starts[index] : starts[index] + excitement[index].numel()] = transition(index)
+    first = prior @ transition(network.output)
+    if contrastive:
+        first = first - prior @ transition(network.output, -1)
+    layer = slice(starts[network.layer], starts[network.layer] + excitement[network.layer].numel())
+    transient = torch.ones(total, dtype=torch.bool)
+    transient[layer] = False
+    q, r = chain[transient][:, transient], chain[transient][:, layer]
+    visits = torch.linalg.solve((torch.eye(len(q), dtype=q.dtype) - q).T, first[:, transient].T).T
+    at_layer = first[:, layer] + visits @ r
+    return at_layer.view(len(prior), *excitement[network.layer].shape[1:]).sum(1)

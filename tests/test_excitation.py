@@ -1,0 +1,223 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_networks import RandomNetwork, networks, winning_probability
+from torch import nn
+
+from grounding.attention import ExcitationBackprop
+
+seeds = st.integers(0, 2**16)
+
+
+def layer_of(network):
+    return f"ops.{network.layer}"
+
+
+def photo(seed, count=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 2, 6, 5, generator=generator, dtype=torch.float64)
+
+
+def priors(seed, count, units=3):
+    return torch.rand(count, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=60)
+@given(networks(), seeds, st.booleans())
+def test_equals_the_absorbing_markov_chain(network, seed, contrastive):
+    x, prior = photo(seed), priors(seed, 2)
+    ours = ExcitationBackprop(network, layer_of(network), contrastive=contrastive).unclipped(x, [prior])[0]
+    chain = winning_probability(network, x, prior, contrastive=contrastive, signed="raise")
+    torch.testing.assert_close(ours, chain, atol=1e-9, rtol=1e-7)
+
+
+@settings(max_examples=60)
+@given(networks(signed=True), seeds, st.booleans(), st.sampled_from(["carry", "clamp", "compose"]))
+def test_equals_the_chain_where_values_are_signed(network, seed, contrastive, signed):
+    x, prior = photo(seed), priors(seed, 2)
+    attend = ExcitationBackprop(network, layer_of(network), contrastive=contrastive, signed=signed)
+    chain = winning_probability(network, x, prior, contrastive=contrastive, signed=signed)
+    # With carried signs a normaliser may come close to zero, and the chain far from a probability.
+    tolerance = max(1.0, chain.abs().max().item())
+    torch.testing.assert_close(attend.unclipped(x, [prior])[0], chain, atol=1e-8 * tolerance, rtol=1e-6)
+
+
+@given(networks(), seeds)
+def test_conserves_probability_where_every_unit_has_an_excitatory_child(network, seed):
+    for parameter in network.parameters():
+        parameter.data.abs_().add_(0.01)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.zero_()
+    attend = ExcitationBackprop(network, layer_of(network), contrastive=False)
+    mass = attend(photo(seed), [torch.arange(3)])[0].sum((1, 2))
+    torch.testing.assert_close(mass, torch.ones(3, dtype=torch.float64))
+
+
+@given(networks(signed=True), seeds)
+def test_never_makes_probability(network, seed):
+    attend = ExcitationBackprop(network, layer_of(network), contrastive=False, signed="compose")
+    maps = attend(photo(seed), [torch.arange(3)])[0]
+    assert (maps >= 0).all()
+    assert (maps.sum((1, 2)) <= 1 + 1e-9).all()
+
+
+@given(networks(), seeds, st.booleans())
+def test_is_linear_in_the_prior(network, seed, contrastive):
+    attend = ExcitationBackprop(network, layer_of(network), contrastive=contrastive)
+    x, (first, second) = photo(seed), priors(seed, 2)
+    mixed = torch.stack([first, second, 0.3 * first + 2 * second])
+    a, b, c = attend.unclipped(x, [mixed])[0]
+    torch.testing.assert_close(c, 0.3 * a + 2 * b)
+
+
+@given(networks(), seeds, st.integers(1, 5))
+def test_a_batch_equals_a_loop(network, seed, words_per_pass):
+    attend = ExcitationBackprop(network, layer_of(network), words_per_pass=words_per_pass)
+    x = photo(seed, 3)
+    targets = [torch.tensor([0, 2]), torch.tensor([], dtype=torch.long), torch.tensor([2, 1, 0, 0])]
+    together = attend(x, targets)
+    for image, target, maps in zip(x, targets, together, strict=True):
+        one_by_one = [attend(image[None], [unit[None]])[0][0] for unit in target]
+        assert maps.shape == (len(target), 6, 5)
+        for expected, found in zip(one_by_one, maps, strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+@given(networks(), seeds)
+def test_units_are_one_hot_priors(network, seed):
+    attend = ExcitationBackprop(network, layer_of(network))
+    by_unit = attend(photo(seed), [torch.tensor([2, 0])])[0]
+    by_prior = attend(photo(seed), [torch.eye(3, dtype=torch.float64)[[2, 0]]])[0]
+    torch.testing.assert_close(by_unit, by_prior)
+
+
+def test_leaves_the_network_as_found():
+    network = RandomNetwork(3, ("conv", "concat", "norm"))
+    network.train()
+    network.ops[0].weight.requires_grad_(False)
+    before = copy.deepcopy(network.state_dict())
+    kinds = [type(module) for module in network.modules()]
+    ExcitationBackprop(network, layer_of(network))(photo(0), [torch.tensor([1])])
+    assert all(module.training for module in network.modules())
+    assert [type(module) for module in network.modules()] == kinds
+    assert [p.requires_grad for p in network.parameters()].count(False) == 1
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+
+
+def test_a_window_as_large_as_the_map_is_global_pooling():
+    network = RandomNetwork(5, ("conv", "maximum"))
+    x, target = photo(1), [torch.tensor([0, 1, 2])]
+    whole = ExcitationBackprop(network, layer_of(network))(x, target)[0]
+    window = ExcitationBackprop(network, layer_of(network), window=6)(x, target)[0]
+    torch.testing.assert_close(window, whole)
+
+
+@pytest.mark.parametrize("confidence", ["softmax", "sigmoid"])
+def test_the_sliding_classifier_weighs_positions_by_confidence(confidence):
+    """Equal to one descent for each position, by hand: the window of a crop, weighted."""
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).double()
+    torch.manual_seed(0)
+    x = torch.rand(1, 2, 4, 6, dtype=torch.float64)
+    sliding = ExcitationBackprop(network, "1", contrastive=False, window=3, confidence=confidence)(
+        x, [torch.tensor([1])]
+    )[0]
+    whole = ExcitationBackprop(network, "1", contrastive=False)
+    logits = torch.stack([network(x[..., i : i + 3, j : j + 3])[0, 1] for i in range(2) for j in range(4)])
+    weights = logits.softmax(0) if confidence == "softmax" else logits.sigmoid() / logits.sigmoid().sum()
+    expected = torch.zeros(4, 6, dtype=torch.float64)
+    for weight, (i, j) in zip(weights, [(i, j) for i in range(2) for j in range(4)], strict=True):
+        expected[i : i + 3, j : j + 3] += weight * whole(x[..., i : i + 3, j : j + 3], [torch.tensor([1])])[0][0]
+    torch.testing.assert_close(sliding[0], expected.detach())
+
+
+def test_a_fully_connected_classifier_slides_too():
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+        nn.ReLU(),
+        nn.Linear(5, 3),
+    ).double()
+    x = photo(2)[..., :2, :2]
+    whole = ExcitationBackprop(network, "1")(x, [torch.arange(3)])[0]
+    sliding = ExcitationBackprop(network, "1", window=7)(x, [torch.arange(3)])[0]
+    torch.testing.assert_close(sliding, whole)
+    assert ExcitationBackprop(network, "1", window=7)(photo(2), [torch.arange(3)])[0].shape == (3, 6, 5)
+
+
+def test_renormalised_maps_sum_to_one():
+    network = RandomNetwork(11, ("average",))
+    maps = ExcitationBackprop(network, layer_of(network), contrastive=False, renormalise=True)(
+        photo(1), [torch.arange(3)]
+    )[0]
+    torch.testing.assert_close(maps.sum((1, 2)), torch.ones(3, dtype=torch.float64))
+
+
+def test_a_unit_that_only_bias_keeps_alive_loses_its_mass():
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(2, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 1),
+    )
+    for index, weight, bias in ((0, [[1.0], [1.0]], 0.0), (2, [[1.0, 1.0], [-1.0, -1.0]], 5.0)):
+        network[index].weight.data = torch.tensor(weight)[:, :, None, None]
+        network[index].bias.data.fill_(bias)
+    network[6].weight.data.fill_(1.0)
+    x = torch.ones(1, 1, 2, 2)  # neurons: 7 from excitation and bias, 3 from bias alone
+    mass = ExcitationBackprop(network, "1", contrastive=False)(x, [torch.tensor([0])])[0].sum()
+    torch.testing.assert_close(mass, torch.tensor(0.7))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([torch.tensor([3])], "units are 0 to 2"),
+        ([torch.tensor([-1])], "units are 0 to 2"),
+        ([torch.ones(1, 2)], "got \\(1, 2\\)"),
+        ([torch.tensor([[0.5, -0.5, 1.0]])], "negative"),
+        ([torch.tensor([[0.5, float("nan"), 1.0]])], "NaN"),
+        ([], "0 targets"),
+    ],
+)
+def test_refuses_targets_that_make_no_sense(targets, message):
+    network = RandomNetwork(1, ("conv",))
+    with pytest.raises(ValueError, match=message):
+        ExcitationBackprop(network, layer_of(network))(photo(1), targets)
+
+
+def test_no_images_give_no_maps():
+    network = RandomNetwork(1, ("conv",))
+    assert ExcitationBackprop(network, layer_of(network))(photo(1)[:0], []) == []
+
+
+def test_nan_raises():
+    network = RandomNetwork(1, ("conv",))
+    with pytest.raises(ValueError, match="not a number"):
+        ExcitationBackprop(network, layer_of(network))(photo(1) * torch.nan, [torch.tensor([0])])
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"signed": "maybe"}, "signed must be one of"),
+        ({"confidence": "high"}, "confidence must be"),
+        ({"words_per_pass": 0}, "at least 1"),
+        ({"window": 0}, "at least 1 cell"),
+    ],
+)
+def test_refuses_settings_that_make_no_sense(settings_, message):
+    with pytest.raises(ValueError, match=message):
+        ExcitationBackprop(RandomNetwork(1, ("conv",)), "ops.1", **settings_)
