@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from grounding.config import CONFIG_DIR, build_grounder, quote_free_text, register_settings
+from grounding.config import CONFIG_DIR, FREE_TEXT, build_grounder, free_texts, quote_free_text, register_settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,10 +22,10 @@ log = logging.getLogger("grounding")
 
 # The photos in scikit-image's wheel, and what we see in them.
 EXAMPLES = {
-    "astronaut.png": "A smiling astronaut in an orange space suit in front of a flag and a model of a space shuttle",
-    "chelsea.png": "A tabby cat with green eyes looks past the camera",
-    "coffee.png": "A cup of coffee on a saucer with a spoon, on a wooden table",
-    "rocket.jpg": "A white rocket stands on its launch pad between four tall towers at night",
+    "astronaut.png": "A smiling astronaut in an orange suit beside a model of a space shuttle",
+    "chelsea.png": "A tabby cat with green eyes",
+    "coffee.png": "A cup of coffee with a spoon on a wooden table",
+    "rocket.jpg": "A white rocket between tall towers at night",
 }
 SHEET = 12  # pictures at most that are also shown together on one sheet
 
@@ -60,7 +60,8 @@ def ground_all(settings: Any, folder: Path) -> int:
         ValueError: photos and captions do not fit together, or a setting is wrong.
         OSError: the folder cannot be written to.
     """
-    tasks = pair(list(settings.image), list(settings.caption), list(settings.phrases))
+    images, captions, phrases = (free_texts(settings, name) for name in FREE_TEXT)
+    tasks = pair(images, captions, phrases)
     from rich.console import Console
     from rich.progress import track
 
@@ -69,7 +70,6 @@ def ground_all(settings: Any, folder: Path) -> int:
         grounder = build_grounder(settings)
         from grounding.draw import draw_grounding, draw_sheet
         from grounding.images import load_image
-    is_parsed = not settings.phrases
     pictures: list[Image] = []
     failures = 0
     names = _names([path for path, _ in tasks])
@@ -78,7 +78,7 @@ def ground_all(settings: Any, folder: Path) -> int:
     ):
         try:
             image = load_image(path)
-            (grounding,) = grounder([image], [texts]) if is_parsed else grounder([image], phrases=[texts])
+            (grounding,) = grounder([image], phrases=[texts]) if phrases else grounder([image], [texts])
         except ValueError as error:
             failures += 1
             message = str(error) if str(path) in str(error) else f"{path}: {error}"

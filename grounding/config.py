@@ -80,6 +80,15 @@ def quote(text: str) -> str:
     return f"'{text}'"
 
 
+def free_texts(settings: Any, name: str) -> list[str]:
+    """The texts of a setting as typed, even where one is OmegaConf's word for a missing value ("???")."""
+    from omegaconf import OmegaConf
+
+    texts = OmegaConf.to_container(settings[name], resolve=True)
+    assert isinstance(texts, list)
+    return texts
+
+
 def build_grounder(settings: Any) -> "Grounder":
     """The grounder that settings describe.
 

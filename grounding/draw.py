@@ -181,6 +181,8 @@ def _broken(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
 
 def _runs(colours: list[str], start: int, end: int) -> list[tuple[int, int]]:
     """Stretches of one colour."""
+    if start == end:
+        return []
     cuts = [i for i in range(start + 1, end) if colours[i] != colours[i - 1]]
     return list(zip([start, *cuts], [*cuts, end], strict=True))
 

@@ -25,6 +25,8 @@ class Classifier:
         network: its output units are classes or tags; images (B, 3, H, W) normalised with ``mean`` and ``std``.
         vocabulary: which words mean which units.
         layer: where attention stops.
+        window: how many cells wide the last map was in training; the classifier runs at every position of a window of
+            that size. None: it sees the whole photo at once.
         mean: of red, green and blue in [0, 1], subtracted.
         std: what the difference is divided by.
         short_side: to which a photo's shorter side is scaled, in pixels.
@@ -33,6 +35,7 @@ class Classifier:
     network: nn.Module
     vocabulary: Vocabulary
     layer: str
+    window: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     short_side: int
@@ -47,12 +50,13 @@ class Classifier:
         return (scaled - scaled.new_tensor(self.mean)[:, None, None]) / scaled.new_tensor(self.std)[:, None, None]
 
 
-def efficientnet_lite2_imagenet(*, layer: str, short_side: int) -> Classifier:
+def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: int) -> Classifier:
     """EfficientNet-Lite2 and the 1,000 ImageNet classes, with weights from a package: needs no network connection."""
     return Classifier(
         _efficientnet_lite2(),
         read_vocabulary("imagenet"),
         layer,
+        window,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         short_side=short_side,
@@ -71,7 +75,7 @@ def _efficientnet_lite2() -> "EfficientNet":
 
 
 def torchvision_classifier(
-    *, name: str, weights: str | None, layer: str, short_side: int, vocabulary: str = "imagenet"
+    *, name: str, weights: str | None, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
 ) -> Classifier:
     """A classifier of torchvision by name, such as ``googlenet``.
 
@@ -79,6 +83,7 @@ def torchvision_classifier(
         name: as ``torchvision.models.get_model`` knows it.
         weights: ``DEFAULT`` or another of torchvision's names, downloaded on first use; None leaves them random.
         layer: where attention stops.
+        window: of the sliding classifier, in cells (see `Classifier`).
         short_side: in pixels.
         vocabulary: what the units mean (see `read_vocabulary`).
 
@@ -94,11 +99,12 @@ def torchvision_classifier(
         raise ValueError(f"torchvision has no {name!r} with weights {weights!r}: {error}") from None
     except OSError as error:
         raise ValueError(f"torchvision's weights {weights!r} of {name!r} cannot be downloaded: {error}") from None
-    return Classifier(network.eval(), read_vocabulary(vocabulary), layer, IMAGENET_MEAN, IMAGENET_STD, short_side)
+    words = read_vocabulary(vocabulary)
+    return Classifier(network.eval(), words, layer, window, IMAGENET_MEAN, IMAGENET_STD, short_side)
 
 
 def timm_classifier(
-    *, name: str, pretrained: bool, layer: str, short_side: int, vocabulary: str = "imagenet"
+    *, name: str, pretrained: bool, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
 ) -> Classifier:
     """A classifier of timm by name; its own mean and deviation. Arguments and errors as in `torchvision_classifier`."""
     import timm
@@ -111,4 +117,4 @@ def timm_classifier(
         raise ValueError(f"timm's weights of {name!r} cannot be downloaded: {error}") from None
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
-    return Classifier(network.eval(), read_vocabulary(vocabulary), layer, mean, std, short_side)
+    return Classifier(network.eval(), read_vocabulary(vocabulary), layer, window, mean, std, short_side)

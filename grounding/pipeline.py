@@ -37,7 +37,7 @@ class Grounder:
 
     Args:
         classifier: the network and its words.
-        attention: makes the attention method from the network and its layer, such as `ExcitationBackprop`.
+        attention: makes the attention method from the network, its layer and window, such as `ExcitationBackprop`.
         proposer: finds regions.
         area_exponent: γ of the score S_R / A_R^γ.
         overlap: IoU above which a region gives way to a better one.
@@ -62,7 +62,7 @@ class Grounder:
             raise ValueError(f"scoring.count must be at least 1, got {count}")
         self.classifier = classifier
         self.device = _device(device)
-        self.attend = attention(classifier.network.to(self.device), layer=classifier.layer)
+        self.attend = attention(classifier.network.to(self.device), layer=classifier.layer, window=classifier.window)
         self.propose = proposer
         self.area_exponent = area_exponent
         self.overlap = overlap

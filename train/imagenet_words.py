@@ -110,7 +110,7 @@ def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
             widest = max(covered, key=len)
             if 0 < len(widest) <= MOST_CLASSES:
                 words.setdefault(lemma, set()).update(widest)
-    words |= {word: words[synonym] for word, synonym in SYNONYMS.items() if word not in words}
+    words |= {word: words[synonym] for word, synonym in SYNONYMS.items() if synonym in words and word not in words}
     return {word: sorted(units) for word, units in sorted(words.items())}
 
 

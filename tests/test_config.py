@@ -1,0 +1,96 @@
+import inspect
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_method
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from grounding.config import CONFIG_DIR, free_texts, quote, quote_free_text, register_settings
+
+
+def composed(*overrides):
+    register_settings()
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose("ground", overrides=list(overrides))
+
+
+AWKWARD = [
+    'A man, 40 (left), says "hi"',
+    "it's a 'quoted' cat",
+    "C:\\photos\\new\\'cat'\\",
+    "a=b, c: d; {e} [f]",
+    "costs $5, ${oc.env:HOME} or \\${x}",
+    "~/photos/a b (1).jpg",
+    "猫と犬, кошка, قطة 🐈",
+    "null",
+    "true",
+    "007",
+    "",
+    " padded ",
+    "tab\tand\nline",
+    "#no comment",
+    "a\\",
+    "???",
+    "${",
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_awkward_text_arrives_as_typed(text):
+    assert free_texts(composed(*quote_free_text([f"caption={text}"])), "caption") == [text]
+
+
+@settings(max_examples=50)
+@given(st.text())
+def test_any_text_arrives_as_typed(text):
+    assert free_texts(composed(f"caption=[{quote(text)}]"), "caption") == [text]
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet="\\'\"${}[]=,: a"))
+def test_any_mixture_of_special_characters_arrives_as_typed(text):
+    assert free_texts(composed(f"image=[{quote(text)}]"), "image") == [text]
+
+
+def test_texts_given_several_times_form_a_list_and_other_settings_are_left_alone():
+    arguments = ["caption=A cat, big", "device=cpu", "caption=It's", "image=a=b.jpg", "-m", "scoring.count=1,2"]
+    quoted = quote_free_text(arguments)
+    assert quoted[1:2] + quoted[3:] == ["device=cpu", "-m", "scoring.count=1,2"]
+    typed = composed(quoted[0], quoted[2])
+    assert typed.caption == ["A cat, big", "It's"]
+    assert typed.image == ["a=b.jpg"]
+
+
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in Path(CONFIG_DIR).glob("*/*.yaml") if path.parent.name != "experiment"
+)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_every_group_fits_the_signature_of_its_target(group, option):
+    part = OmegaConf.to_container(composed(f"{group}={option}")[group])
+    target = get_method(part.pop("_target_"))
+    part.pop("_partial_", None)
+    parameters = inspect.signature(target).parameters
+    assert set(part) <= set(parameters)
+    for name, value in part.items():  # a default of the constructor is not contradicted by the main options
+        default = parameters[name].default
+        if (group, option) in (("proposals", "edge_boxes"),) and default is not inspect.Parameter.empty:
+            assert value == default
+
+
+def test_a_misspelt_setting_fails():
+    with pytest.raises(Exception, match="cuont"):
+        composed("scoring.cuont=3")
+    with pytest.raises(Exception, match="many"):
+        composed("scoring.count=many")
+
+
+def test_partial_is_how_attention_waits_for_its_network():
+    from hydra.utils import instantiate
+
+    assert isinstance(instantiate(composed().attention), partial)

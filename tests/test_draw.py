@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from grounding.draw import WIDTH, _broken, _font, colour_of, draw_grounding, draw_sheet, overlay
+from grounding.images import load_image
+from grounding.records import GroundedPhrase, Grounding, Regions
+
+
+def phrase(text, span, box, attention=None):
+    regions = Regions(torch.tensor([box], dtype=torch.float32), torch.ones(1))
+    return GroundedPhrase(text, span, 0, ("cat",), (), regions, attention)
+
+
+def hexadecimal(colour):
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_every_phrase_has_its_colour_on_its_box_and_in_its_caption():
+    attention = torch.rand(5, 6)
+    caption = "A cat on a mat"
+    phrases = (
+        phrase("A cat", (0, 5), [10, 10, 40, 40], attention),
+        phrase("a mat", (9, 14), [30, 50, 90, 70], attention),
+    )
+    picture = draw_grounding(torch.full((3, 80, 100), 0.5), Grounding((caption,), (80, 100), phrases))
+    assert picture.width == WIDTH
+    pixels = np.asarray(picture)
+    photo_height = round(80 * (WIDTH - 32) / 100) if 80 / 100 * (WIDTH - 32) <= 640 else 640
+    in_photo, below = pixels[:photo_height], pixels[photo_height + 20 : photo_height + 70]
+    for index in range(2):
+        is_colour = lambda area, i=index: (area == hexadecimal(colour_of(i))).all(-1)  # noqa: E731
+        assert is_colour(in_photo).sum() > 500
+        assert is_colour(below).sum() > 20
+
+
+@pytest.mark.parametrize("caption", ["", "x", "A " * 500, "猫が座っている", "one\ntwo", "ein sehr" + "langes" * 200])
+def test_any_caption_can_be_drawn(caption):
+    picture = draw_grounding(torch.rand(3, 1, 1), Grounding((caption,), (1, 1), ()))
+    assert picture.width == WIDTH
+
+
+def test_lines_cover_the_text_and_fit():
+    text = "several words of a caption that goes on and on " * 3
+    font = _font(22, text)
+    lines = _broken(text, font, 300)
+    assert len(lines) > 1
+    assert all(font.getlength(text[start:end]) <= 300 for start, end in lines)
+    assert " ".join(text[start:end] for start, end in lines).split() == text.split()
+
+
+def test_the_hottest_place_of_an_overlay_is_where_attention_is():
+    attention = torch.zeros(4, 4)
+    attention[1, 2] = 1
+    heat = np.asarray(overlay(Image.new("RGB", (80, 80), "black"), attention), dtype=int)
+    redness = heat[..., 0] - heat[..., 2]
+    row, column = np.unravel_index(redness.argmax(), redness.shape)
+    assert 15 <= row <= 45
+    assert 35 <= column <= 65
+
+
+def test_a_map_without_attention_is_grey():
+    shown = np.asarray(overlay(Image.new("RGB", (8, 8), "white"), torch.zeros(2, 2)))
+    assert (shown == shown[..., :1]).all()
+
+
+def test_a_sheet_holds_all_pictures():
+    pictures = [Image.new("RGB", (WIDTH, height), "red") for height in (100, 300, 50)]
+    sheet = draw_sheet(pictures)
+    assert sheet.size == (2 * WIDTH, 300)
+    assert (np.asarray(sheet)[..., 0] == 255).all()
+    assert np.asarray(sheet)[..., 1].mean() < 255 * 0.4
+
+
+def test_a_real_photo_is_drawn(grounder, examples):
+    (grounding,) = grounder([examples["coffee"]], ["A cup with an unheardof thingummy"])
+    assert draw_grounding(load_image(examples["coffee"]), grounding).height > 600

@@ -1,0 +1,44 @@
+from train.imagenet_words import Nouns, as_ranges, derive_words, read_nouns
+
+# animal -> dog -> (beagle, pug);  artifact -> crane (machine);  bird -> crane (bird)
+NOUNS = Nouns(
+    senses={
+        "animal": ("1",), "dog": ("9", "2"), "beagle": ("3",), "pug": ("4",), "crane": ("5", "7"), "bird": ("6",),
+        "rare": ("8", "9", "2"),
+    },
+    lemmas={
+        "1": ("animal",), "2": ("dog", "rare"), "3": ("beagle",), "4": ("pug",), "5": ("crane",), "6": ("bird",),
+        "7": ("crane",),
+    },
+    hypernyms={"1": (), "2": ("1",), "3": ("2",), "4": ("2",), "5": (), "6": ("1",), "7": ("6",)},
+)  # fmt: skip
+
+
+def test_a_word_means_its_classes_and_those_below_it():
+    words = derive_words(NOUNS, ["3", "4", "5", "7"])
+    assert words["beagle"] == [0]
+    assert words["dog"] == [0, 1]
+    assert words["animal"] == [0, 1, 3]
+    assert words["crane"] == [2, 3]  # named by both
+    assert "rare" not in words  # dog is its third sense
+
+
+def test_synonyms_follow_their_word():
+    assert derive_words(NOUNS, ["3", "4", "5", "7"])["puppy"] == [0, 1]
+
+
+def test_wordnets_files_are_read(tmp_path):
+    (tmp_path / "index.noun").write_text("  1 licence\nhot_dog n 2 1 @ 2 1 00000002 00000001  \n")
+    (tmp_path / "data.noun").write_text(
+        "  1 licence\n00000002 13 n 02 hot_dog 0 Frank 0 001 @ 00000001 n 0000 | a sausage\n"
+        "00000001 13 n 01 food 0 000 | what is eaten\n"
+    )
+    nouns = read_nouns(tmp_path)
+    assert nouns.senses == {"hot dog": ("00000002", "00000001")}
+    assert nouns.lemmas["00000002"] == ("hot dog", "frank")
+    assert nouns.hypernyms == {"00000002": ("00000001",), "00000001": ()}
+
+
+def test_runs_are_shortened():
+    assert as_ranges([9, 3, 4, 5]) == "3-5 9"
+    assert as_ranges([]) == ""

@@ -1,0 +1,186 @@
+"""The command line, in a process of its own or with the grounder of the tests."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+from test_config import composed
+
+import grounding.__main__ as command
+from grounding.config import quote_free_text
+
+ROOT = command.Path(command.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def ground(tmp_path, grounder, monkeypatch):
+    """Run the command's body with words of a command line; the files that it wrote, and how many photos failed."""
+    monkeypatch.setattr(command, "build_grounder", lambda settings: grounder)
+
+    def run(*words):
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        failures = command.ground_all(composed(*quote_free_text(list(words))), out)
+        return {path.name: path for path in out.iterdir()}, failures
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path, examples):
+    for name in ("chelsea", "coffee"):
+        Image.fromarray(examples[name]).resize((160, 120)).save(tmp_path / f"{name}.jpg")
+    return tmp_path
+
+
+def in_a_process(*words, cwd=ROOT, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "grounding", *words], cwd=cwd, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+def test_without_arguments_the_example_photos_are_grounded(ground, capsys):
+    files, failures = ground()
+    assert failures == 0
+    assert set(files) == {f"{n}.{e}" for n in ("astronaut", "chelsea", "coffee", "rocket") for e in ("png", "json")} | {
+        "all.png"
+    }
+    printed = capsys.readouterr().out
+    assert "A tabby cat" in printed
+    values = json.loads(files["rocket.json"].read_text(encoding="utf-8"))
+    assert values["phrases"][0]["text"] == "A white rocket"
+
+
+def test_captions_go_to_one_photo_or_one_to_each(ground, photos):
+    files, _ = ground(f"image={photos}/chelsea.jpg", "caption=A cat", "caption=An eye, (green)")
+    assert json.loads(files["chelsea.json"].read_text())["captions"] == ["A cat", "An eye, (green)"]
+    files, _ = ground(f"image={photos}/chelsea.jpg", f"image={photos}/coffee.jpg", "caption=A cat", "caption=A cup")
+    assert json.loads(files["coffee.json"].read_text())["captions"] == ["A cup"]
+    files, _ = ground(f"image={photos}", "caption=A thing")
+    assert json.loads(files["coffee.json"].read_text())["captions"] == ["A thing"]
+    files, _ = ground(f"image={photos}/co*.jpg", "phrases=cup", "phrases=spoon")
+    assert [p["text"] for p in json.loads(files["coffee.json"].read_text())["phrases"]] == ["cup", "spoon"]
+
+
+def test_a_bad_photo_is_reported_in_its_own_result_and_the_rest_goes_on(ground, photos, caplog):
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    files, failures = ground(f"image={photos}", "caption=A cat")
+    assert failures == 1
+    assert "broken.jpg: not an image" in json.loads(files["broken.json"].read_text())["error"]
+    assert "broken.jpg: not an image" in caplog.text
+    assert {"chelsea.png", "coffee.png"} <= set(files)
+    assert "broken.png" not in files
+
+
+def test_photos_of_one_name_have_results_of_their_own(ground, photos):
+    (photos / "more").mkdir()
+    Image.new("RGB", (20, 20)).save(photos / "more" / "chelsea.png")
+    files, _ = ground(f"image={photos}/chelsea.jpg", f"image={photos}/more/chelsea.png", "caption=A cat")
+    assert {"chelsea.png", "chelsea_2.png"} <= set(files)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["caption=A cat"], "no photo: add image=PATH"),
+        (["image={}/chelsea.jpg"], "no caption: add caption="),
+        (["image={}/nowhere.jpg", "caption=A cat"], "no such file"),
+        (["image={}/*.webp", "caption=A cat"], "no file matches"),
+        (["image={}", "caption=a", "caption=b", "caption=c"], "2 photos and 3 captions"),
+        (["image={}", "caption=a", "phrases=b"], "one of the two"),
+    ],
+)
+def test_a_command_that_makes_no_sense_says_what_would(ground, photos, words, message):
+    with pytest.raises(ValueError, match=message):
+        ground(*[word.format(photos) for word in words])
+
+
+def test_nothing_is_left_half_written(tmp_path, monkeypatch):
+    target = tmp_path / "result.json"
+    command.write(target, b"before")
+
+    def fail(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command.Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left"):
+        command.write(target, b"after")
+    assert target.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_arrives_as_typed_from_a_real_command_line(tmp_path, examples):
+    """A whole run; its settings are kept as typed, and its exit code is 0."""
+    path = tmp_path / "a cat, = $5 (1).jpg"
+    Image.fromarray(examples["chelsea"]).resize((120, 80)).save(path)
+    caption = 'A cat, 40 (left), says "hi": it\'s ${x} 猫'
+    run = in_a_process(f"image={path}", f"caption={caption}", f"hydra.run.dir={tmp_path}/out")
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "out" / "a cat, = $5 (1).json").read_text())["captions"] == [caption]
+    assert list(OmegaConf.load(tmp_path / "out" / ".hydra" / "config.yaml").caption) == [caption]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["image=nowhere.jpg", "caption=A cat"], "error: nowhere.jpg: no such file or folder"),
+        (["scoring.cuont=1"], "cuont"),
+        (["model=nonet"], "nonet"),
+        (["scoring.overlap=3"], "error: scoring.overlap is an IoU from 0 to 1, got 3.0"),
+    ],
+)
+def test_errors_are_short_and_the_exit_code_is_not_0(tmp_path, words, message):
+    run = in_a_process(*words, f"hydra.run.dir={tmp_path}/out")
+    assert run.returncode == 1
+    assert message in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_help_answers_at_once_and_helps():
+    start = time.perf_counter()
+    run = in_a_process("--help")
+    assert run.returncode == 0
+    for word in ("image=", "caption=", "attention: cmwp", "area_exponent: "):
+        assert word in run.stdout
+    assert time.perf_counter() - start < 20  # about half a second; torch alone takes longer on a busy machine
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, grounding.__main__; print([m for m in ('torch', 'spacy', 'cv2', 'skimage') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_an_interrupt_ends_quietly(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-m", "grounding", f"hydra.run.dir={tmp_path}/out"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "out" / "grounding.log").exists() and run.poll() is None:
+        time.sleep(0.1)
+    time.sleep(2)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=120)
+    if run.returncode != 0:  # it may have finished in time
+        assert run.returncode == 130
+        assert "interrupted" in output
+        assert "Traceback" not in output
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_photos_that_are_noise_are_drawn_too(ground, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 3, 3), dtype=np.uint8)).save(tmp_path / "tiny.png")
+    files, failures = ground(f"image={tmp_path}/tiny.png", f"caption={'A dog sees a cat. ' * 40}")
+    assert failures == 0
+    with Image.open(files["tiny.png"]) as picture:
+        assert picture.width == 960
