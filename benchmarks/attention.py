@@ -26,8 +26,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from grounding.attention import ExcitationBackprop
 
-ABOVE = ("inception3a inception3b maxpool3 inception4a inception4b inception4c inception4d inception4e maxpool4 "
-         "inception5a inception5b avgpool").split()  # fmt: skip
+ABOVE = (
+    *("inception3a", "inception3b", "maxpool3"),
+    *("inception4a", "inception4b", "inception4c", "inception4d", "inception4e", "maxpool4"),
+    *("inception5a", "inception5b", "avgpool"),
+)
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -86,7 +89,9 @@ def main() -> None:
     ray = released(copy.deepcopy(plain), image)
 
     print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads; milliseconds a word")
-    print(f"{'words':>5} {'ours':>8} {'torchray':>9} {'(a)':>7} {'floor':>8} {'(b)':>6} {'floor, channels last':>21} {'(b)':>6}")
+    print(
+        f"{'words':>5} {'ours':>8} {'torchray':>9} {'(a)':>7} {'floor':>8} {'(b)':>6} {'floor, channels last':>21} {'(b)':>6}"
+    )
     for words in arguments.words:
         units = torch.arange(words, device=device)
         batch = torch.rand(words, 192, 37, 50, device=device)

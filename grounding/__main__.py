@@ -175,7 +175,7 @@ def _table(path: Path, grounding: "Grounding") -> Any:
 
     from grounding.draw import colour_of
 
-    table = Table(title=Text(str(path)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(path.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in ("phrase", "best box (x1 y1 x2 y2)", "score", "words not known"):
         table.add_column(column, overflow="fold")
     for index, phrase in enumerate(grounding.phrases):

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 from torch import Tensor
 
-from grounding.pipeline import enlarge
 from grounding.records import GroundedPhrase, Grounding
+from grounding.scoring import enlarge
 
 WIDTH = 960  # of a picture, pixels
 MARGIN = 16
@@ -74,9 +74,8 @@ def colour_of(index: int) -> str:
 
 def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
     """The photo in grey, the map over it: the stronger the attention, the more opaque and the hotter."""
-    enlarged, _ = enlarge(attention, (photo.height, photo.width))
+    enlarged = enlarge(attention, (photo.height, photo.width))
     strength = (enlarged / enlarged.max().clamp(min=1e-30)).numpy()
-    strength = cv2.resize(strength, photo.size, interpolation=cv2.INTER_LINEAR).clip(0, 1)
     heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None] * 0.75 + 50
     opacity = strength[..., None] ** OPACITY

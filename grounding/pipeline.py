@@ -7,22 +7,23 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from grounding.images import ImageSource, load_image
 from grounding.models import Classifier
 from grounding.phrases import noun_phrases, whole_phrase
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
-from grounding.scoring import score_boxes, suppress
+from grounding.scoring import score_regions, suppress
 
 Captions = str | Sequence[str]
+
+TOGETHER = 8  # photos in memory at once
 
 
 class Proposer(Protocol):
     """What finds regions in a photo before any word is said."""
 
     def __call__(self, image: Tensor) -> Regions:
-        """Boxes and scores of a photo (3, H, W) in [0, 1], best first."""
+        """Regions of a photo (3, H, W) in [0, 1], best first; `Segments` where the method knows outlines."""
 
 
 class Attention(Protocol):
@@ -106,11 +107,13 @@ class Grounder:
         assert texts is not None
         if len(images) != len(texts):
             raise ValueError(f"{len(images)} images, but captions or phrases for {len(texts)}")
-        tasks = [
-            _task(image, entry, are_phrases=phrases is not None) for image, entry in zip(images, texts, strict=True)
-        ]
-        attentions = self._attend(tasks)
-        return [self._ground(task, maps) for task, maps in zip(tasks, attentions, strict=True)]
+        groundings = []
+        for first in range(0, len(images), TOGETHER):
+            few = zip(images[first : first + TOGETHER], texts[first : first + TOGETHER], strict=True)
+            tasks = [_task(image, entry, are_phrases=phrases is not None) for image, entry in few]
+            maps = self._attend(tasks)
+            groundings += [self._ground(task, of_words) for task, of_words in zip(tasks, maps, strict=True)]
+        return groundings
 
     def _words(self, phrase: Phrase) -> tuple[str, ...]:
         return self.classifier.vocabulary.match(phrase.words)[0]
@@ -154,33 +157,10 @@ class Grounder:
         regions = proposals
         if known:
             attention = torch.stack([maps[word] for word in known]).mean(0)
-            enlarged, scale = enlarge(attention, size)
-            scores = score_boxes(enlarged, proposals.boxes * scale, area_exponent=self.area_exponent)
+            scores = score_regions(attention, proposals, size, area_exponent=self.area_exponent)
             regions = Regions(proposals.boxes, scores)
         best = suppress(regions, overlap=self.overlap)[: self.count]
         return GroundedPhrase(phrase.text, phrase.span, phrase.caption, known, skipped, best, attention)
-
-
-FINEST = 400  # cells along the longer side of the map that boxes are scored on
-
-
-def enlarge(attention: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A map at the resolution that regions are scored at, bicubic as in the paper, never negative.
-
-    Args:
-        attention: (h, w).
-        size: (height, width) of the photo in pixels.
-
-    Returns:
-        The map, of the photo's shape but at most so many cells long (`FINEST`), and what turns boxes (x1, y1, x2, y2)
-        in pixels of the photo into its cells, (4,).
-    """
-    height, width = size
-    shrink = min(1.0, FINEST / max(height, width))
-    rows, columns = max(round(height * shrink), 1), max(round(width * shrink), 1)
-    enlarged = interpolate(attention[None, None], (rows, columns), mode="bicubic", align_corners=False)[0, 0]
-    scale = torch.tensor([columns / width, rows / height] * 2)
-    return enlarged.clamp(min=0), scale
 
 
 @dataclass(frozen=True, eq=False)

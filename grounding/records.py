@@ -45,6 +45,14 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
+class Segments(Regions):
+    """Regions with outlines, sets of superpixels; ``boxes`` are around them, and indexing keeps the boxes alone."""
+
+    superpixels: Tensor  # (h, w), the superpixel of each pixel of the photo, or of a smaller copy, from 0
+    members: tuple[Tensor, Tensor]  # CSR (offsets, indices): segment i is indices[offsets[i]:offsets[i + 1]]
+
+
+@dataclass(frozen=True, eq=False)
 class GroundedPhrase:
     """A phrase and where it is."""
 

@@ -2,8 +2,39 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from grounding.records import Regions
+from grounding.records import Regions, Segments
+
+FINEST = 400  # cells along the longer side of the map that boxes are scored on
+
+
+def score_regions(attention: Tensor, regions: Regions, size: tuple[int, int], *, area_exponent: float) -> Tensor:
+    """f(R) = S_R / A_R^γ of all regions of a photo: of segments where there are outlines, else of boxes.
+
+    Shapes:
+        attention: (h, w), non-negative, of the whole photo at any resolution.
+        regions: N, in pixels of the photo.
+        size: (height, width) of the photo in pixels.
+        returns: (N,), non-negative.
+
+    Raises:
+        ValueError: attention or boxes hold NaN, or attention is negative.
+    """
+    if isinstance(regions, Segments):
+        enlarged = enlarge(attention, (regions.superpixels.shape[0], regions.superpixels.shape[1]))
+        return score_segments(enlarged, regions.superpixels, *regions.members, area_exponent=area_exponent)
+    height, width = size
+    shrink = min(1.0, FINEST / max(height, width))
+    rows, columns = max(round(height * shrink), 1), max(round(width * shrink), 1)
+    cells_per_pixel = torch.tensor([columns / width, rows / height] * 2)
+    boxes = regions.boxes * cells_per_pixel
+    return score_boxes(enlarge(attention, (rows, columns)), boxes, area_exponent=area_exponent)
+
+
+def enlarge(attention: Tensor, size: tuple[int, int]) -> Tensor:
+    """An attention map (h, w) at another resolution (height, width), bicubic as in the paper, never negative."""
+    return interpolate(attention[None, None], size, mode="bicubic", align_corners=False)[0, 0].clamp(min=0)
 
 
 def score_boxes(attention: Tensor, boxes: Tensor, *, area_exponent: float) -> Tensor:

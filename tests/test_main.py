@@ -144,13 +144,11 @@ def test_errors_are_short_and_the_exit_code_is_not_0(tmp_path, words, message):
     assert "Traceback" not in run.stdout + run.stderr
 
 
-def test_help_answers_at_once_and_helps():
-    start = time.perf_counter()
+def test_help_helps():
     run = in_a_process("--help")
     assert run.returncode == 0
     for word in ("image=", "caption=", "attention: cmwp", "area_exponent: "):
         assert word in run.stdout
-    assert time.perf_counter() - start < 20  # about half a second; torch alone takes longer on a busy machine
 
 
 def test_help_imports_nothing_heavy():

@@ -6,7 +6,8 @@ import torch
 from torchvision.ops import box_iou
 
 from grounding import Grounder
-from grounding.pipeline import enlarge
+from grounding.records import Segments
+from grounding.scoring import enlarge, score_segments
 
 # Where we see them: boxes drawn by hand, xyxy in pixels.
 SEEN = [
@@ -21,9 +22,7 @@ SEEN = [
 def test_the_strongest_attention_lies_on_the_thing(grounder, examples, photo, caption, box):
     (grounding,) = grounder([examples[photo]], [caption])
     phrase = grounding.phrases[0]
-    enlarged, scale = enlarge(phrase.attention, grounding.size)
-    row, column = divmod(int(enlarged.argmax()), enlarged.shape[1])
-    x, y = column / scale[0], row / scale[1]
+    y, x = divmod(int(enlarge(phrase.attention, grounding.size).argmax()), grounding.size[1])
     assert box[0] <= x < box[2]
     assert box[1] <= y < box[3]
 
@@ -34,6 +33,19 @@ def test_one_of_the_best_boxes_is_about_right(grounder, examples, photo, caption
     overlap = box_iou(grounding.phrases[0].regions.boxes, torch.tensor([box]).float())
     # EdgeBoxes stops at sides of 3:1; the rocket's are 7:1, so that 0.43 is all that there is.
     assert overlap.max() > (0.3 if photo == "rocket" else 0.4)
+
+
+def test_segments_are_scored_by_their_outlines(grounder, examples, monkeypatch):
+    superpixels = torch.arange(300)[:, None] // 100 * 3 + torch.arange(450) // 150  # nine fields of a smaller copy
+    members = (torch.tensor([0, 1, 3, 12]), torch.tensor([4, 0, 1, *range(9)]))
+    boxes = torch.tensor([[200.0, 133.0, 400.0, 267.0], [0.0, 0.0, 400.0, 133.0], [0.0, 0.0, 600.0, 400.0]])
+    segments = Segments(boxes, torch.ones(3), superpixels, members)
+    monkeypatch.setattr(grounder, "propose", lambda image: segments)
+    (grounding,) = grounder([examples["coffee"]], ["A cup"])
+    phrase = grounding.phrases[0]
+    expected = score_segments(enlarge(phrase.attention, (300, 450)), superpixels, *members, area_exponent=0.25)
+    torch.testing.assert_close(phrase.regions.scores, expected.sort(descending=True).values)
+    assert torch.equal(phrase.regions.boxes, boxes[expected.argsort(descending=True)])
 
 
 def test_several_captions_and_photos_at_once_equal_one_at_a_time(grounder, examples):
