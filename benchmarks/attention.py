@@ -89,9 +89,8 @@ def main() -> None:
     ray = released(copy.deepcopy(plain), image)
 
     print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads; milliseconds a word")
-    print(
-        f"{'words':>5} {'ours':>8} {'torchray':>9} {'(a)':>7} {'floor':>8} {'(b)':>6} {'floor, channels last':>21} {'(b)':>6}"
-    )
+    head = ("words", "ours", "torchray", "(a)", "floor", "(b)", "floor, channels last", "(b)")
+    print("{:>5} {:>8} {:>9} {:>7} {:>8} {:>6} {:>21} {:>6}".format(*head))
     for words in arguments.words:
         units = torch.arange(words, device=device)
         batch = torch.rand(words, 192, 37, 50, device=device)
