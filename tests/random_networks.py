@@ -15,7 +15,7 @@ ACTIVATIONS = {  # and the least value of each
     nn.SiLU: -0.27846454276107379,
 }  # fmt: skip
 SIGNED_BLOCKS = ("residual", "bottleneck", "shortcut")
-BLOCKS = ("conv", "maximum", "average", "adaptive", "lrn", "concat", "sum", "dropout", "norm")
+BLOCKS = ("conv", "maximum", "average", "adaptive", "lrn", "concat", "fork", "sum", "dropout", "norm")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,16 @@ class RandomNetwork(nn.Module):
         branches = [self.activated(self.convolution(self.last, 2, "same")) for _ in range(3)]
         lowest = min(self.entries[branch].lowest for branch in branches)
         self.last = self.add(None, tuple(branches), "concat", lowest=lowest)
+        self.last = self.activated(self.convolution(self.last, 3))
+
+    def fork(self) -> None:
+        """A strided convolution with uneven padding beside max pooling of the same neurons, as in reduction blocks."""
+        lowest = self.entries[self.last].lowest
+        strided = Conv2dSame(self.shapes[self.last][0], 2, 3, stride=2)
+        branch = self.activated(self.add(strided, (self.last,), "linear"))
+        pooled = self.add(nn.MaxPool2d(2, 2, ceil_mode=True), (self.last,), "maximum", lowest=lowest)
+        both = min(lowest, self.entries[branch].lowest)
+        self.last = self.add(None, (branch, pooled), "concat", lowest=both)
         self.last = self.activated(self.convolution(self.last, 3))
 
     def sum(self) -> None:

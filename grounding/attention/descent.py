@@ -108,7 +108,7 @@ def _empty(count: int, channels: int, *, like: Tensor) -> Tensor:
 
 def flat(x: Tensor) -> Tensor:
     """(N, C, h, w) as (N, h·w·C): a view, as long as channels lie together in memory."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 Words = list[tuple[int, slice, slice]]  # a photo, some of its words, and their rows in the pass
@@ -221,10 +221,11 @@ class Descent:
         total = ours[0]
         for part in ours[1:] + lent:
             total = total.add_(part)
+        if routes:
+            total = total.contiguous(memory_format=torch.channels_last)
         for winners, z in routes:
-            cells = flat(total)
             for photo, _, rows in self.words:
-                cells[rows].index_add_(1, winners[photo], flat(z[rows]))
+                flat(total[rows]).index_add_(1, winners[photo], flat(z[rows]))
         return total
 
     def _channel_sum(self, node: fx.Node) -> Tensor:
