@@ -4,14 +4,24 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
-from grounding.config import CONFIG_DIR, FREE_TEXT, build_grounder, free_texts, quote_free_text, register_settings
+from grounding.config import (
+    CONFIG_DIR,
+    FREE_TEXT,
+    build_grounder,
+    free_texts,
+    one_line,
+    quote_free_text,
+    register_settings,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,9 +42,16 @@ SHEET = 12  # pictures at most that are also shown together on one sheet
 
 def main() -> None:
     """The command line."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of settings reach us, and leave as one line
     sys.argv[1:] = quote_free_text(sys.argv[1:])
     register_settings()
-    run()
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
@@ -44,7 +61,7 @@ def run(settings: Any) -> None:
     try:
         failures = ground_all(settings, folder)
     except (ValueError, OSError) as error:
-        log.error("error: %s", error)
+        log.error("error: %s", _printable(error))
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; what is finished lies in %s", folder)
@@ -72,27 +89,28 @@ def ground_all(settings: Any, folder: Path) -> int:
         from grounding.images import load_image
     pictures: list[Image] = []
     failures = 0
-    names = _names([path for path, _ in tasks])
+    names = _names([path for path, _ in tasks], folder)
     for (path, texts), name in zip(
         track(tasks, "grounding", console=console, transient=True, disable=len(tasks) == 1), names, strict=True
     ):
         try:
             image = load_image(path)
             (grounding,) = grounder([image], phrases=[texts]) if phrases else grounder([image], [texts])
-        except ValueError as error:
+            picture = draw_grounding(image, grounding)
+        except (ValueError, RuntimeError, TypeError, ArithmeticError, IndexError, MemoryError) as error:
             failures += 1
-            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            message = _printable(error) if str(path) in str(error) else f"{_printable(path)}: {_printable(error)}"
             log.error("error: %s", message)
-            write(folder / f"{name}.json", _as_json({"image": str(path), "error": message}))
+            write(folder / f"{name}.json", _as_json({"image": _printable(path), "error": message}))
             continue
-        picture = draw_grounding(image, grounding)
         write(folder / f"{name}.png", _as_png(picture))
-        write(folder / f"{name}.json", _as_json({"image": str(path), **grounding.to_dict()}))
+        write(folder / f"{name}.json", _as_json({"image": _printable(path), **grounding.to_dict()}))
         console.print(_table(path, grounding))
         if len(tasks) <= SHEET:
             pictures.append(picture)
     if len(pictures) > 1:
-        write(folder / "all.png", _as_png(draw_sheet(pictures)))
+        (name,) = _names([Path("all")], folder)
+        write(folder / f"{name}.png", _as_png(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
     return failures
 
@@ -130,16 +148,25 @@ def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tup
     raise ValueError(f"{len(paths)} photos and {len(captions)} captions: give one caption, or one for each photo")
 
 
-def _names(paths: list[Path]) -> Iterator[str]:
-    """A name of its own for each photo's results."""
-    seen = {"all"}
+def _names(paths: list[Path], folder: Path) -> list[str]:
+    """A name for each photo's results, its own, and of nothing that is in the folder already."""
+    taken = {"all"} if len(paths) > 1 else set()
+    taken |= {path.stem.casefold() for path in folder.iterdir()}
+    names = []
     for path in paths:
-        name, number = path.stem, 1
-        while name.casefold() in seen:
+        stem = _printable(path.stem)[:80]
+        name, number = stem, 1
+        while name.casefold() in taken:
             number += 1
-            name = f"{path.stem}_{number}"
-        seen.add(name.casefold())
-        yield name
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _printable(text: object) -> str:
+    """Text without what UTF-8 cannot say, as in the names of some files."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -148,12 +175,16 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        try:
+            part.write(content)
+            part.close()
+            os.chmod(part.name, 0o644)
+            os.replace(part.name, path)
+        except OSError as error:
+            raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from None
+        finally:
+            Path(part.name).unlink(missing_ok=True)
 
 
 def _as_json(values: dict[str, Any]) -> bytes:

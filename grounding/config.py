@@ -89,6 +89,12 @@ def free_texts(settings: Any, name: str) -> list[str]:
     return texts
 
 
+def one_line(error: BaseException) -> str:
+    """The message of one of Hydra's or OmegaConf's errors, which have several lines, as one."""
+    message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
+    return " ".join(message.split())
+
+
 def build_grounder(settings: Any) -> "Grounder":
     """The grounder that settings describe.
 
@@ -97,15 +103,20 @@ def build_grounder(settings: Any) -> "Grounder":
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
+    from omegaconf.errors import OmegaConfBaseException
 
     from grounding.pipeline import Grounder
 
+    chosen = {"model": settings.model, "attention": settings.attention, "proposals": settings.proposals}
+    for name, part in chosen.items():
+        if part is None:
+            raise ValueError(f"no {name}: choose one with {name}=…")
     try:
-        parts = [
-            instantiate(part, _convert_="all") for part in (settings.model, settings.attention, settings.proposals)
-        ]
+        parts = [instantiate(part, _convert_="all") for part in chosen.values()]
     except InstantiationException as error:
-        raise ValueError(str(error.__cause__ or error).splitlines()[0]) from error
+        raise ValueError(one_line(error.__cause__ or error)) from error
+    except OmegaConfBaseException as error:
+        raise ValueError(one_line(error)) from error
     scoring = settings.scoring
     return Grounder(
         *parts,
@@ -130,5 +141,5 @@ def load_grounder(overrides: list[str]) -> "Grounder":
         with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
             settings = compose("ground", overrides=overrides)
     except HydraException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise ValueError(one_line(error)) from error
     return build_grounder(settings)

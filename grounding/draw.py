@@ -1,5 +1,6 @@
 """Pictures of groundings: photo and boxes, captions in the same colours, an attention map for each phrase."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ WIDTH = 960  # of a picture, pixels
 MARGIN = 16
 TALLEST = 640  # photo in a picture, pixels
 TILES = 4  # maps in a row
+MOST_TILES = 24
 OPACITY = 0.8  # power of the map that makes its opacity
 INK, FAINT, PAPER = "#202124", "#6f7378", "#ffffff"
 # Twelve hues that are told apart on a photo and legible on paper.
@@ -23,6 +25,7 @@ COLOURS = (
     "#d6322b", "#1f6fd1", "#17913f", "#b5179e", "#d97706", "#0e8f94",
     "#7038d8", "#8a6d00", "#e0447c", "#3f4fae", "#5c8a00", "#a3461b",
 )  # fmt: skip
+PLAIN = dict(zip("–—‘’“”•…ßøØłŁœŒæÆđĐı", "--''\"\"*.soOlLoOaAdDi", strict=True))
 FONTS = (  # where the built-in font lacks a script
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arialuni.ttf", "NotoSansCJK-Regular.ttc",
     "NotoSansCJKsc-Regular.otf", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "Arial.ttf", "arial.ttf",
@@ -144,6 +147,7 @@ def _captions(grounding: Grounding) -> list[Image.Image]:
     images = []
     for number, caption in enumerate(grounding.captions):
         font = _font(22, caption)
+        caption = _drawable(caption, font)
         colours = [INK] * len(caption)
         for index, phrase in enumerate(grounding.phrases):
             if phrase.caption == number:
@@ -193,7 +197,7 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
     width = (WIDTH - (TILES + 1) * MARGIN) // TILES
     small, scale = _fitted(photo, width, TALLEST // 2)
     tiles = []
-    for index, phrase in enumerate(grounding.phrases):
+    for index, phrase in enumerate(grounding.phrases[:MOST_TILES]):
         tile = Image.new("RGB", (width, small.height + 46), PAPER)
         draw = ImageDraw.Draw(tile)
         if phrase.attention is None:
@@ -225,21 +229,32 @@ def _note(phrase: GroundedPhrase) -> str:
 
 
 def _shortened(text: str, width: int, size: int) -> str:
+    text = " ".join(text.split())
     font = _font(size, text)
+    text = _drawable(text, font)
     if font.getlength(text) <= width:
         return text
     end = len(text)
-    while end > 1 and font.getlength(text[:end] + "…") > width:
+    while end > 1 and font.getlength(text[:end] + "...") > width:
         end -= 1
-    return text[:end] + "…"
+    return text[:end] + "..."
 
 
 def _font(size: int, text: str) -> FreeTypeFont:
     """The built-in font, or a system's font where the text has letters that it lacks."""
-    exotic = "".join(
-        sorted({character for character in text if ord(character) > 0x17F and character not in "…–—‘’“”•"})
+    return _font_for(size, "".join(sorted({character for character in text if ord(character) > 0x7E})))
+
+
+def _drawable(text: str, font: FreeTypeFont) -> str:
+    """The text with letters that the font lacks replaced by plain ones, one for one: é by e, a dash by a hyphen."""
+    return "".join(
+        character if character < "\x7f" or _has(font, character) else _plain(character, font) for character in text
     )
-    return _font_for(size, exotic)
+
+
+def _plain(character: str, font: FreeTypeFont) -> str:
+    plain = PLAIN.get(character) or unicodedata.normalize("NFKD", character)[0]
+    return plain if plain < "\x7f" else character
 
 
 @lru_cache(maxsize=64)
@@ -257,6 +272,7 @@ def _font_for(size: int, exotic: str) -> FreeTypeFont:
     return max(candidates, key=lambda font: sum(_has(font, character) for character in exotic[:200]))
 
 
+@lru_cache(maxsize=4096)
 def _has(font: FreeTypeFont, character: str) -> bool:
     """Whether a font draws something of its own for a character; what it lacks looks like a private code point."""
     return bytes(font.getmask(character)) != bytes(font.getmask("\U0010fffd"))

@@ -36,6 +36,8 @@ def load_image(source: ImageSource) -> Tensor:
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, str | Path):
+        if not str(source).strip():
+            raise ValueError("the path of the image is empty")
         return _from_file(Path(source))
     raise ValueError(f"expected a path, a PIL image, an array or a tensor, got {type(source).__name__}")
 
@@ -50,31 +52,44 @@ def _checked(image: Tensor) -> Tensor:
 
 
 def _from_file(path: Path) -> Tensor:
+    try:
+        is_there = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{path}: {error.strerror}") from None
     if path.is_dir():
         raise ValueError(f"{path}: a folder, not an image")
-    if not path.exists():
+    if not is_there:
         raise ValueError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken metadata; what is too large raises an error of its own
+            warnings.simplefilter("ignore")  # of broken metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _from_pil(image)
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image, or of an unknown format") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path}: too large: {error}") from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
 def _from_pil(image: Image.Image) -> Tensor:
-    image.load()
+    if 0 in image.size:
+        raise ValueError(f"an image of {image.height}×{image.width} pixels has nothing to show")
+    try:
+        image.load()
+    except OSError as error:
+        raise ValueError(f"the image cannot be read: {error}") from None
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel; PIL would clip them
         values = np.asarray(image, dtype=np.float32)
-        largest = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
+        highest = values.max(initial=0)
+        largest = next((bound for bound in (1.0, 255.0, 65535.0) if highest <= bound), highest)
         grey = torch.from_numpy(values / largest).clamp(0, 1)
         return _checked(grey.expand(3, -1, -1).clone())
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -92,6 +107,8 @@ def find_images(patterns: list[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if not pattern.strip():
+            raise ValueError("image= is empty")
         path = Path(pattern).expanduser()
         if path.is_dir():
             photos = sorted(child for child in path.iterdir() if child.suffix.lower() in EXTENSIONS)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SMALLEST, LARGEST = 32, 4096  # a photo's shorter side for the network, pixels
 LONGEST = 4  # a photo's longer side counts as at most so many times the shorter
 
 
@@ -39,6 +40,10 @@ class Classifier:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     short_side: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.short_side, int) or not SMALLEST <= self.short_side <= LARGEST:
+            raise ValueError(f"model.short_side must be from {SMALLEST} to {LARGEST} pixels, got {self.short_side!r}")
 
     def prepare(self, image: Tensor) -> Tensor:
         """A photo (3, H, W) in [0, 1] as the network wants it, (3, h, w); very long ones are squeezed."""

@@ -54,6 +54,8 @@ def _parsed(text: str, kind: str) -> "Doc":
         raise ValueError(f"a {kind} is text, got {type(text).__name__}")
     if not text.strip():
         raise ValueError(f"the {kind} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"the {kind} {text[:40]!r} is not valid text in UTF-8")
     pipeline = _pipeline()
     if len(text) > pipeline.max_length:
         raise ValueError(f"the {kind} has {len(text)} characters, more than {pipeline.max_length}")

@@ -59,6 +59,8 @@ class Grounder:
     ) -> None:
         if not 0 <= overlap <= 1:
             raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {overlap}")
+        if not 0 <= area_exponent <= 10:
+            raise ValueError(f"scoring.area_exponent must be from 0 to 10, got {area_exponent}")
         if count < 1:
             raise ValueError(f"scoring.count must be at least 1, got {count}")
         self.classifier = classifier
@@ -105,6 +107,7 @@ class Grounder:
             raise ValueError("images, captions and phrases are lists, one entry for each image")
         texts = captions if captions is not None else phrases
         assert texts is not None
+        images, texts = list(images), list(texts)
         if len(images) != len(texts):
             raise ValueError(f"{len(images)} images, but captions or phrases for {len(texts)}")
         groundings = []
@@ -157,6 +160,7 @@ class Grounder:
         regions = proposals
         if known:
             attention = torch.stack([maps[word] for word in known]).mean(0)
+        if attention is not None and attention.any():
             scores = score_regions(attention, proposals, size, area_exponent=self.area_exponent)
             regions = Regions(proposals.boxes, scores)
         best = suppress(regions, overlap=self.overlap)[: self.count]
@@ -171,6 +175,8 @@ class _Task:
 
 
 def _task(image: ImageSource, texts: Captions, *, are_phrases: bool) -> _Task:
+    if not isinstance(texts, str | list | tuple):
+        raise ValueError(f"captions are text or lists of texts, got {type(texts).__name__}")
     captions = (texts,) if isinstance(texts, str) else tuple(texts)
     if not captions:
         raise ValueError(f"no {'phrase' if are_phrases else 'caption'} for the image")

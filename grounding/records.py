@@ -66,8 +66,8 @@ class GroundedPhrase:
 
     @property
     def is_attended(self) -> bool:
-        """Whether attention ranked the regions; otherwise their order is the proposals' own."""
-        return self.attention is not None
+        """Whether attention found something and ranked the regions; otherwise their order is the proposals' own."""
+        return self.attention is not None and bool(self.attention.any())
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,13 +33,23 @@ class EdgeBoxes:
         least_area: float = 1000.0,
         longest_side: int = 500,
     ) -> None:
-        if count < 1:
-            raise ValueError(f"proposals.count must be at least 1, got {count}")
-        self.count = count
+        limits = {
+            "count": (count, 1, 100_000),
+            "step": (step, 0.1, 0.95),  # finer, and the search takes minutes
+            "overlap": (overlap, 0, 1),
+            "least_score": (least_score, 0, 1e6),
+            "least_area": (least_area, 1, 1e9),
+            "longest_side": (longest_side, SMALLEST, 100_000),
+        }
+        for name, (value, least, most) in limits.items():
+            if not isinstance(value, int | float) or not least <= value <= most:
+                raise ValueError(f"EdgeBoxes: {name} must be from {least:g} to {most:g}, got {value!r}")
+        self.count = int(count)
+        self.step = step
+        self.overlap = overlap
+        self.least_score = least_score
+        self.least_area = least_area
         self.longest_side = longest_side
-        self._search = cv2.ximgproc.createEdgeBoxes(
-            alpha=step, beta=overlap, minScore=least_score, minBoxArea=least_area, maxBoxes=count
-        )
 
     def __call__(self, image: ImageSource) -> Regions:
         """Boxes (N, 4) in pixels of the photo and their scores (N,), best first; none in a photo without edges.
@@ -57,7 +67,14 @@ class EdgeBoxes:
         if scale < 1:
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         edges = gradient_edges(pixels)
-        found, scores = self._search.getBoundingBoxes(thin(edges), edges.orientation)
+        search = cv2.ximgproc.createEdgeBoxes(  # anew for each photo: what it found before would change what it finds
+            alpha=self.step,
+            beta=self.overlap,
+            minScore=self.least_score,
+            minBoxArea=self.least_area,
+            maxBoxes=self.count,
+        )
+        found, scores = search.getBoundingBoxes(thin(edges), edges.orientation)
         if len(found) == 0:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
         boxes = np.asarray(found, dtype=np.float32)  # x, y, width, height

@@ -212,6 +212,8 @@ def winning_probability(network: RandomNetwork, x: Tensor, prior: Tensor, *, con
             value = value.detach()
             lowest = -torch.inf if is_kept else entry.lowest
             excitement[index] = shifted(value, lowest, signed)
+            if entry.role == "average" and entry.lowest < 0:  # an average of activations
+                excitement[index] = network.apply_entry(index, [excitement[i] for i in entry.inputs])
             if entry.role == "concat" and entry.module is None:
                 excitement[index] = torch.cat([excitement[i] for i in entry.inputs], 1)
             value.requires_grad_()

@@ -153,6 +153,11 @@ def test_settings_are_those_of_the_command_line():
     [
         ("nonet", (), "nonet"),
         (None, ("scoring.count=0",), "at least 1"),
+        (None, ("model.short_side=0",), "short_side"),
+        (None, ("model.window=2.5",), "window"),
+        (None, ("proposals.count=abc",), "count must be"),
+        (None, ("scoring.area_exponent=nan",), "area_exponent"),
+        ("torchvision", (), "model.name|Missing"),
         (None, ("scoring.overlap=7",), "from 0 to 1"),
         (None, ("attention.signed=maybe",), "signed must be one of"),
         (None, ("model.layer=nowhere",), "no layer 'nowhere'"),

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -36,10 +38,20 @@ def test_blank_photos_of_any_size_have_no_boxes(size, fill):
     assert len(EdgeBoxes()(np.full((*size, 3), fill, np.uint8))) == 0
 
 
-def test_the_same_photo_has_the_same_boxes():
+def test_the_same_photo_has_the_same_boxes_whatever_came_before(examples):
     search = EdgeBoxes()
-    first, second = search(scene()), search(scene())
-    assert torch.equal(first.boxes, second.boxes)
+    first = search(examples["chelsea"])
+    search(examples["coffee"])
+    for _ in range(3):
+        assert torch.equal(search(examples["chelsea"]).boxes, first.boxes)
+
+
+def test_threads_do_not_disturb_each_other(examples):
+    search = EdgeBoxes(count=100)
+    expected = search(examples["chelsea"]).boxes
+    with ThreadPoolExecutor(4) as pool:
+        for regions in pool.map(search, [examples["chelsea"]] * 8):
+            assert torch.equal(regions.boxes, expected)
 
 
 def test_edges_are_strong_where_colour_changes_and_point_across():
@@ -60,6 +72,12 @@ def test_thin_edges_are_a_subset():
     assert 0 < (thinned > 0.1).sum() < (edges.strength > 0.1).sum()
 
 
-def test_a_count_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        EdgeBoxes(count=0)
+@pytest.mark.parametrize(
+    "setting",
+    [{"count": 0}, {"count": "many"}, {"step": 0.999}, {"step": 0}, {"overlap": 2}, {"least_area": 0}, {"longest_side": 0},
+     {"least_score": float("nan")}],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"EdgeBoxes: {name} must be from"):
+        EdgeBoxes(**setting)

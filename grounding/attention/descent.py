@@ -25,7 +25,7 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Children:
-    """The links of all neurons but the classifier's, seen from below (by child) and from above (by parent)."""
+    """The links of all neurons but the classifiers', seen from below (by child) and from above (by parent)."""
 
     bundles: dict[fx.Node, list[Bundle]]  # child -> the stacks of what it excites through weights
     plain: dict[fx.Node, list[tuple[fx.Node, LinearMap]]]  # child -> parents through sums and averages
@@ -33,14 +33,14 @@ class Children:
     plain_of: dict[fx.Node, list[tuple[fx.Node, LinearMap]]]  # parent -> children through sums and averages
 
 
-def find_children(circuit: Circuit, classifier: fx.Node) -> Children:
+def find_children(circuit: Circuit, classifiers: set[fx.Node]) -> Children:
     """Gather the links on the way from the units to the layer; convolutions of equal geometry are stacked."""
     siblings: dict[fx.Node, dict[Any, list[tuple[fx.Node, Convolution]]]] = defaultdict(lambda: defaultdict(list))
     children = Children(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
     on_the_way = {circuit.layer, *circuit.descent}
     for node in circuit.descent:
         link = circuit.links[node]
-        if not isinstance(link, Excitation) or node is classifier:
+        if not isinstance(link, Excitation) or node in classifiers:
             continue
         for term in link.terms:
             if isinstance(term.map, Convolution):
@@ -92,7 +92,7 @@ class Photos:
     ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
     winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places below, in `flat` order
     contributions: dict[Bundle, Tensor] = field(default_factory=dict)  # of the layer's neurons, place by place
-    top: tuple[Side, ...] = ()
+    sides: dict[fx.Node, tuple[Side, ...]] = field(default_factory=dict)  # of the classifiers
 
 
 def ratio_of(activation: Tensor, normaliser: Tensor) -> Tensor:
@@ -136,7 +136,6 @@ class Descent:
     """One top-down pass of some words; what has reached a node and is not yet summed up waits in these tables."""
 
     circuit: Circuit
-    classifier: fx.Node
     children: Children
     photos: Photos
     words: Words
@@ -147,14 +146,13 @@ class Descent:
     def run(self) -> Tensor:
         """The channel sum of the winning probability at the layer, (K, h, w)."""
         circuit, photos = self.circuit, self.photos
-        signal = torch.cat([photos.signals[photo][part] for photo, part, _ in self.words])
-        if self.classifier is not circuit.units:
-            activation = photos.activations[circuit.units]
-            self.waiting[circuit.units].append(self._scaled(signal, ratio_of(torch.ones_like(activation), activation)))
+        # The units' probability is given: their activation counts as 1, and evidence and probability are the same.
+        signals = [photos.signals[photo][part] for photo, part, _ in self.words]
+        self.waiting[circuit.units].append(torch.cat(signals))
         for node in circuit.descent:
             link = circuit.links[node]
-            if node is self.classifier:
-                self._contrast(signal if node is circuit.units else self._evidence(node))
+            if node in photos.sides:
+                self._contrast(node, self._evidence(node))
             elif isinstance(link, Excitation):
                 self._share(node, self._evidence(node))
             elif isinstance(link, Maximum):
@@ -178,9 +176,9 @@ class Descent:
             torch.mul(z[rows], ratio[photo], out=out[rows])
         return out
 
-    def _contrast(self, z: Tensor) -> None:
-        """From the output units to the input of the classifier, less the reverse units' share (Eq. 9)."""
-        for side in self.photos.top:
+    def _contrast(self, node: fx.Node, z: Tensor) -> None:
+        """From the units of a classifier to its input, less the reverse units' share (Eq. 9)."""
+        for side in self.photos.sides[node]:
             y = self._scaled(z, side.ratio)
             for term in side.terms:
                 size = self.photos.activations[term.source].shape

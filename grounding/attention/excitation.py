@@ -18,7 +18,16 @@ from torch import Tensor, fx, nn
 
 from grounding.attention.descent import Descent, Photos, Side, deal_out, find_children, flat, ratio_of
 from grounding.attention.linear import Convolution
-from grounding.attention.links import Circuit, Concatenation, Excitation, Maximum, Signed, Term, derive_circuit
+from grounding.attention.links import (
+    Circuit,
+    Concatenation,
+    Excitation,
+    Flattening,
+    Maximum,
+    Signed,
+    Term,
+    derive_circuit,
+)
 from grounding.attention.trace import trace_network
 
 Confidence = Literal["softmax", "sigmoid"]
@@ -59,19 +68,22 @@ class ExcitationBackprop:
     ) -> None:
         if confidence not in ("softmax", "sigmoid"):
             raise ValueError(f"confidence must be softmax or sigmoid, got {confidence!r}")
-        if words_per_pass < 1:
-            raise ValueError(f"words_per_pass must be at least 1, got {words_per_pass}")
+        if not isinstance(words_per_pass, int) or words_per_pass < 1:
+            raise ValueError(f"words_per_pass must be a number of words, at least 1, got {words_per_pass!r}")
+        if not isinstance(contrastive, bool) or not isinstance(renormalise, bool):
+            raise ValueError(f"contrastive and renormalise are true or false, got {contrastive!r} and {renormalise!r}")
         self.layer = layer
         self.contrastive = contrastive
         self.confidence = confidence
         self.renormalise = renormalise
         self.words_per_pass = words_per_pass
+        self.signed = signed
         trace = trace_network(network, window=window)
         self._network = trace.module
         self._circuit = derive_circuit(trace, layer, signed=signed)
-        self.signed = signed
-        self._classifier = _classifier(self._circuit)
-        self._children = find_children(self._circuit, self._classifier)
+        self._given = _given(self._circuit)
+        self._classifiers = _classifiers(self._circuit)
+        self._children = find_children(self._circuit, self._classifiers)
 
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """Attention maps of the targets of each image.
@@ -88,51 +100,59 @@ class ExcitationBackprop:
         maps = [attention.clamp(min=0) for attention in self.unclipped(images, targets)]
         return [_normalised(attention) for attention in maps] if self.renormalise else maps
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """The maps before negative values are clipped; they are linear in the prior. Arguments as in `__call__`."""
-        if images.ndim != 4 or len(images) != len(targets):
+        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(targets):
+            images = torch.as_tensor(images)
             raise ValueError(
                 f"expected images (B, C, H, W), B targets; got {tuple(images.shape)}, {len(targets)} targets"
             )
         if len(images) == 0:
             return []
-        photos = self._look(images, targets)
-        size = photos.activations[self._circuit.layer].shape[-2:]
-        maps = [signal.new_empty(len(signal), *size) for signal in photos.signals]
-        for words in deal_out([len(signal) for signal in photos.signals], self.words_per_pass):
-            attention = Descent(self._circuit, self._classifier, self._children, photos, words).run()
-            for photo, part, rows in words:
-                maps[photo][part] = attention[rows]
+        with torch.autocast(images.device.type, enabled=False):
+            maps = self._attend(images, targets)
         if not all(attention.isfinite().all() for attention in maps):
             raise ValueError("attention is not a number: the image or the network's weights hold NaN or infinity")
         return maps
 
+    def _attend(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        photos = self._look(images, targets)
+        size = photos.activations[self._circuit.layer].shape[-2:]
+        maps = [signal.new_empty(len(signal), *size) for signal in photos.signals]
+        for words in deal_out([len(signal) for signal in photos.signals], self.words_per_pass):
+            attention = Descent(self._circuit, self._children, photos, words).run()
+            for photo, part, rows in words:
+                maps[photo][part] = attention[rows]
+        return maps
+
     def _look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
         """Bottom up: run the network, and compute all that no word changes."""
-        circuit, classifier = self._circuit, self._classifier
+        circuit = self._circuit
         parameter = next(self._network.parameters(), images)
-        images = images.to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
+        images = images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
         neurons = _neurons(circuit)
         values = _Recorder(self._network, {*neurons, circuit.units}).record(images)
         if values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
         values = {node: _as_map(value) for node, value in values.items()}
+        _check_vectors(circuit, values)
         self._check_signs(values)
         responses = values[circuit.units]
-        units, priors = _priors(targets, responses, keep_all=classifier is not circuit.units)
+        units, priors = _priors(targets, responses, keep_all=not self._selects_units)
         photos = Photos(
             signals=[_signal(p, r, self.confidence) for p, r in zip(priors, responses[:, units], strict=True)]
         )
         normalisers: dict[fx.Node, Tensor] = {}
         for node in neurons:  # children first
-            activation = self._activation(node, values, photos)
-            photos.activations[node] = activation
-            if node in normalisers:
-                photos.ratios[node] = ratio_of(activation, normalisers.pop(node))
-            link = circuit.links[node]
+            link, normaliser = circuit.links[node], normalisers.pop(node, None)
             if isinstance(link, Maximum) and node in circuit.descent:
                 photos.winners[node] = _winners(link, values[link.source])
+            activation = self._activation(node, values, photos, normaliser)
+            photos.activations[node] = activation
+            if normaliser is not None:
+                photos.ratios[node] = ratio_of(activation, normaliser)
             for bundle in self._children.bundles[node]:
                 if node is circuit.layer:
                     photos.contributions[bundle] = bundle.map.contributions(activation)
@@ -143,17 +163,39 @@ class ExcitationBackprop:
                     _accumulate(normalisers, parent, excitation[:, channels])
             for parent, linear in self._children.plain[node]:
                 _accumulate(normalisers, parent, linear.apply(activation))
-        photos.top = self._look_at_classifier(units, photos)
+        for node in self._classifiers:
+            photos.sides[node] = self._look_at_classifier(node, units, photos)
         return photos
 
-    def _activation(self, node: fx.Node, values: dict[fx.Node, Tensor], photos: Photos) -> Tensor:
+    @property
+    def _selects_units(self) -> bool:
+        """Whether units that nobody asks for can be left out: they have weights of their own, and only weights."""
+        link = self._circuit.links[self._circuit.units]
+        return isinstance(link, Excitation) and all(isinstance(term.map, Convolution) for term in link.terms)
+
+    def _activation(
+        self, node: fx.Node, values: dict[fx.Node, Tensor], photos: Photos, normaliser: Tensor | None
+    ) -> Tensor:
         """The responses of a node's neurons, counted from the least that they can be (Eq. 20)."""
-        lowest, link = self._circuit.lowest[node], self._circuit.links[node]
-        if isinstance(link, Concatenation) and len({self._circuit.lowest[source] for source in link.sources}) > 1:
-            return torch.cat([photos.activations[source] for source in link.sources], 1)
-        if lowest > -math.inf:
-            return values[node] if lowest == 0 else values[node] - lowest
-        return values[node] if self.signed == "carry" else values[node].clamp(min=0)
+        value, lowest, link = values[node], self._circuit.lowest[node], self._circuit.links[node]
+        if node in self._given:
+            return torch.ones_like(value)  # the probability of output units is given, whatever their response
+        if lowest == -math.inf:
+            return value if self.signed == "carry" else value.clamp(min=0)
+        if lowest == 0:
+            return value
+        # Neurons without an activation function of their own follow those that they are made of.
+        parts = [photos.activations[source] for source in link.sources if source in photos.activations]
+        if isinstance(link, Concatenation):
+            return torch.cat(parts, 1)
+        if isinstance(link, Flattening):
+            return parts[0].reshape(value.shape)
+        if isinstance(link, Maximum) and node in photos.winners:
+            won = flat(parts[0]).gather(1, photos.winners[node])
+            return won.view(len(value), *value.shape[-2:], -1).permute(0, 3, 1, 2)
+        if isinstance(link, Excitation) and not link.is_activated and normaliser is not None:
+            return normaliser
+        return value - lowest
 
     def _check_signs(self, values: dict[fx.Node, Tensor]) -> None:
         """Raise where a neuron would share its probability among negative values and no treatment is chosen."""
@@ -170,12 +212,13 @@ class ExcitationBackprop:
                             f"where they would be negative probabilities: choose {cure}"
                         )
 
-    def _look_at_classifier(self, units: Tensor, photos: Photos) -> tuple[Side, ...]:
-        """The classifier's excitatory links and, with contrast, those of the reverse units (Eq. 9)."""
-        link = self._circuit.links[self._classifier]
+    def _look_at_classifier(self, node: fx.Node, units: Tensor, photos: Photos) -> tuple[Side, ...]:
+        """A classifier's excitatory links and, with contrast, those of the reverse units (Eq. 9)."""
+        link = self._circuit.links[node]
         assert isinstance(link, Excitation)
-        is_top = self._classifier is self._circuit.units
-        activation = photos.activations[self._classifier]
+        activation = photos.activations[node]
+        if self._selects_units:
+            activation = activation[:, units]
         sides = []
         for sign in (1, -1) if self.contrastive else (1,):
             terms = []
@@ -183,14 +226,13 @@ class ExcitationBackprop:
             for term in link.terms:
                 linear = term.map
                 if isinstance(linear, Convolution):
-                    linear = linear.rows(units) if is_top else linear
+                    linear = linear.rows(units) if self._selects_units else linear
                     linear = linear.excitatory() if sign > 0 else linear.inhibitory()
                 elif sign < 0:
                     continue  # a skip excites; its reverse does not
                 terms.append(Term(term.source, linear))
-                _accumulate(normaliser, self._classifier, linear.apply(photos.activations[term.source]))
-            numerator = torch.ones((), dtype=activation.dtype, device=activation.device) if is_top else activation
-            sides.append(Side(sign, tuple(terms), ratio_of(numerator, normaliser[self._classifier])))
+                _accumulate(normaliser, node, linear.apply(photos.activations[term.source]))
+            sides.append(Side(sign, tuple(terms), ratio_of(activation, normaliser[node])))
         return tuple(sides)
 
 
@@ -215,7 +257,20 @@ class _Recorder(fx.Interpreter):
 
 def _as_map(value: Tensor) -> Tensor:
     """A vector (N, C) as a map of one cell (N, C, 1, 1); a map as it is."""
-    return value[..., None, None] if value.ndim == 2 else value
+    return value.reshape(*value.shape, *[1] * (4 - value.ndim))
+
+
+def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
+    """Raise where a reshape does something else than making a vector of each map, or the output is a flattened map.
+
+    A network may flatten its output where it has one cell (see `links`); where it has more, units are places.
+    """
+    for node in circuit.descent:
+        link = circuit.links[node]
+        if isinstance(link, Flattening):
+            vector, of = values[node].shape, values[link.source].shape
+            if vector != (of[0], of[1] * of[2] * of[3], 1, 1):
+                raise ValueError(f"no rule for the reshape {node.name} from {tuple(of)} to {tuple(vector[:2])}")
 
 
 def _winners(link: Maximum, x: Tensor) -> Tensor:
@@ -236,6 +291,8 @@ def _priors(targets: Sequence[Tensor], responses: Tensor, *, keep_all: bool) -> 
 
 
 def _prior(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
+    if target.dtype == torch.bool:
+        raise ValueError("targets are numbers of units or distributions over them, not truth values")
     if target.ndim == 1 and not target.is_floating_point():
         if len(target) and not (int(target.min()) >= 0 and int(target.max()) < units):
             raise ValueError(f"output units are 0 to {units - 1}, got {target.tolist()}")
@@ -251,8 +308,8 @@ def _prior(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
 
 def _signal(prior: Tensor, responses: Tensor, confidence: Confidence) -> Tensor:
     """Spread a prior (K, U) over positions by the confidence that responses (U, h, w) show: (K, U, h, w)."""
-    flat = responses.flatten(1)
-    share = flat.softmax(1) if confidence == "softmax" else F.normalize(flat.sigmoid(), p=1, dim=1)
+    logits = responses.flatten(1)
+    share = (logits if confidence == "softmax" else F.logsigmoid(logits)).softmax(1)
     return prior[:, :, None, None] * share.view_as(responses)
 
 
@@ -261,13 +318,31 @@ def _normalised(attention: Tensor) -> Tensor:
     return attention / total.masked_fill(total == 0, 1)
 
 
-def _classifier(circuit: Circuit) -> fx.Node:
-    """The uppermost neurons with weights: where contrast enters."""
+def _given(circuit: Circuit) -> set[fx.Node]:
+    """The output units and the nodes whose neurons they are: side by side, or behind an activation function."""
+    given = {circuit.units}
     for node in circuit.descent:
         link = circuit.links[node]
-        if isinstance(link, Excitation) and link.has_weights:
-            return node
-    raise ValueError("the network has no classifier: no convolution or linear layer above the layer of attention")
+        hands_on = isinstance(link, Concatenation | Flattening) or (isinstance(link, Excitation) and link.is_passing)
+        if node in given and hands_on:
+            given.update(link.sources)
+    return given
+
+
+def _classifiers(circuit: Circuit) -> set[fx.Node]:
+    """The uppermost neurons with weights, several where the network has several heads: there contrast enters."""
+    found = set()
+    above = {circuit.units}
+    for node in circuit.descent:
+        if node in above:
+            link = circuit.links[node]
+            if isinstance(link, Excitation) and link.has_weights:
+                found.add(node)
+            else:
+                above.update(link.sources)
+    if not found:
+        raise ValueError("the network has no classifier: no convolution or linear layer above the layer of attention")
+    return found
 
 
 def _neurons(circuit: Circuit) -> list[fx.Node]:
@@ -279,4 +354,8 @@ def _neurons(circuit: Circuit) -> list[fx.Node]:
 
 
 def _accumulate(sums: dict[fx.Node, Tensor], node: fx.Node, value: Tensor) -> None:
+    if node in sums and sums[node].shape != value.shape:
+        raise ValueError(
+            f"no rule for the sum at {node.name}: {tuple(sums[node].shape)} and {tuple(value.shape)} differ"
+        )
     sums[node] = sums[node] + value if node in sums else value

@@ -80,7 +80,12 @@ class Convolution:
 
     def rows(self, units: Tensor) -> "Convolution":
         """The map to some of the outputs alone."""
-        return self if self.groups > 1 else replace(self, weight=channels_last(self.weight[units]))
+        dense = _dense(self)
+        return replace(dense, weight=channels_last(dense.weight[units]))
+
+    def scaled(self, scale: Tensor) -> "Convolution":
+        """Each output times a number of its own, (O,)."""
+        return replace(self, weight=channels_last(self.weight * scale[:, None, None, None]))
 
     def _margins(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Padding (left, right, top, bottom) for an input of this size."""
@@ -222,7 +227,7 @@ def add(first: LinearMap, second: LinearMap) -> LinearMap:
     if not isinstance(second, Convolution):
         raise ValueError("cannot add an average to another map of the same activations: choose signed=clamp")
     second = _dense(second)
-    if first.weight.shape[-1] < second.weight.shape[-1]:
+    if first.weight[0, 0].numel() < second.weight[0, 0].numel():
         first, second = second, first
     if first.padding is None or second.padding is None:
         raise ValueError("cannot add convolutions with TensorFlow's padding: choose signed=clamp")

@@ -16,6 +16,9 @@ from torch import Tensor, fx, nn
 
 from grounding.attention.linear import Average, Convolution, Identity, LinearMap, add, compose
 from grounding.attention.operations import (
+    FINAL_FUNCTIONS,
+    FINAL_METHODS,
+    FINAL_MODULES,
     argument,
     average_of,
     convolution_of,
@@ -49,6 +52,7 @@ class Excitation:
     """Eq. 6: a neuron shares its probability among its children in proportion to excitatory weight × activation."""
 
     terms: tuple[Term, ...]
+    is_activated: bool = False  # an activation function or LRN follows; otherwise the neuron is the sum that enters it
 
     @property
     def sources(self) -> tuple[fx.Node, ...]:
@@ -110,7 +114,7 @@ Link = Excitation | Maximum | Concatenation | Flattening | Unknown
 
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """The activation neurons of a network and the links between them.
+    """The activation neurons of a network and the links between them, children before their parents.
 
     Nodes are those of the trace; ``units`` is the node of the output units, ``layer`` the one where attention stops.
     """
@@ -143,8 +147,8 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     for node in trace.module.graph.nodes:
         if node.op != "output":
             analysis.visit(node)
-    units = analysis.resolve(_below_final_activation(trace.output, trace))
-    units = analysis.neuron(units)
+    units = analysis.as_neurons(_logits(trace.output, trace))
+    analysis.unfold_sum(units)
     bottom = _layer_node(layer, trace, analysis)
     descent = _descent(units, bottom, analysis.links)
     if not descent:
@@ -152,14 +156,13 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     return Circuit(analysis.links, analysis.lowest, units, bottom, descent)
 
 
-def _below_final_activation(node: fx.Node, trace: Trace) -> fx.Node:
-    """The node of the logits, where the network ends in a softmax or sigmoid of them."""
+def _logits(node: fx.Node, trace: Trace) -> fx.Node:
+    """The node of the logits, where the network ends in a softmax or sigmoid of them, or makes a vector of one cell."""
     module = module_of(node, trace)
-    final_modules = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
-    final_functions = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
-    is_method = node.op == "call_method" and node.target in ("softmax", "log_softmax", "sigmoid")
-    if isinstance(module, final_modules) or node.target in final_functions or is_method:
-        return _below_final_activation(node.args[0], trace)  # type: ignore[arg-type]
+    is_method = (node.op, node.target) in FINAL_METHODS
+    is_final = isinstance(module, FINAL_MODULES) or node.target in FINAL_FUNCTIONS or is_method
+    if is_final or is_flatten(node, module) or passes(node, module):
+        return _logits(node.all_input_nodes[0], trace)
     return node
 
 
@@ -219,19 +222,24 @@ class _Analysis:
     def resolve(self, node: fx.Node) -> fx.Node:
         return self.same.get(node, node)
 
-    def neuron(self, node: fx.Node) -> fx.Node:
-        """The node as neurons of its own; a linear one without activation becomes signed neurons."""
+    def as_neurons(self, node: fx.Node) -> fx.Node:
+        """Make sure that a node holds neurons; a linear one without activation then holds signed ones."""
         node = self.resolve(node)
         if node not in self.links:
             self._add(node, Excitation(self.pending[node]), -math.inf)
         return node
 
     def terms(self, node: fx.Node) -> tuple[Term, ...]:
-        """What enters a node: its linear terms, or itself."""
+        """What enters a node: its linear terms, or the node itself where it holds activation neurons."""
         node = self.resolve(node)
-        if node in self.links:
-            return (Term(node, Identity()),)
-        return self.pending[node]
+        return self.pending.get(node, (Term(node, Identity()),))
+
+    def unfold_sum(self, units: fx.Node) -> None:
+        """A sum of several classifiers is one classifier, whatever the treatment of signed values."""
+        link = self.links[units]
+        if isinstance(link, Excitation) and all(isinstance(term.map, Identity) for term in link.terms):
+            terms = [inner for term in link.terms for inner in self.terms(term.source)]
+            self.links[units] = Excitation(merge_terms(terms))
 
     def visit(self, node: fx.Node) -> None:
         module = module_of(node, self.trace)
@@ -249,20 +257,20 @@ class _Analysis:
         elif passes(node, module):
             self.same[node] = self.resolve(node.all_input_nodes[0])
         elif (maximum := maximum_of(node, module)) is not None:
-            source = self.neuron(node.all_input_nodes[0])
+            source = self.as_neurons(node.all_input_nodes[0])
             self._add(node, Maximum(source, maximum), self.lowest[source])
         elif (average := average_of(node, module)) is not None:
-            source = self.neuron(node.all_input_nodes[0])
+            source = self.as_neurons(node.all_input_nodes[0])
             self._add(node, Excitation((Term(source, Average(average)),)), self.lowest[source])
         elif node.target in (torch.cat, torch.concat) and argument(node, 1, "dim", 0) in (1, -3):
-            sources = tuple(self.neuron(part) for part in node.args[0])  # type: ignore[arg-type, union-attr]
+            sources = tuple(self.as_neurons(part) for part in argument(node, 0, "tensors", ()))
             self._add(node, Concatenation(sources), min(self.lowest[source] for source in sources))
         elif is_flatten(node, module):
-            source = self.neuron(node.all_input_nodes[0])
+            source = self.as_neurons(node.all_input_nodes[0])
             self._add(node, Flattening(source), self.lowest[source])
         elif type(module) is nn.LocalResponseNorm or node.target is F.local_response_norm:
-            source = self.neuron(node.all_input_nodes[0])  # 5.5: each neuron has one child
-            self._add(node, Excitation((Term(source, Identity()),)), self.lowest[source])
+            source = self.as_neurons(node.all_input_nodes[0])  # 5.5: each neuron has one child
+            self._add(node, Excitation((Term(source, Identity()),), is_activated=True), self.lowest[source])
         else:
             self._add(node, Unknown(self._no_rule(node, module)), -math.inf)
 
@@ -281,28 +289,34 @@ class _Analysis:
     def _visit_weighted(self, node: fx.Node, module: nn.Module) -> None:
         convolution = convolution_of(module)
         source = self.resolve(node.all_input_nodes[0])
-        if self.signed == "compose" and source in self.pending:
-            self.pending[node] = tuple(
-                Term(term.source, compose(convolution, term.map, at=node.name)) for term in self.pending[source]
-            )
+        terms = self.pending.get(source, ())
+        if is_batch_norm(module) and terms and all(isinstance(term.map, Convolution) for term in terms):
+            scale = convolution.weight.flatten()
+            self.pending[node] = tuple(Term(t.source, t.map.scaled(scale)) for t in terms)  # type: ignore[attr-defined]
+        elif self.signed == "compose" and terms:
+            self.pending[node] = tuple(Term(t.source, compose(convolution, t.map, at=node.name)) for t in terms)
         else:
-            self.pending[node] = (Term(self.neuron(source), convolution),)
+            self.pending[node] = (Term(self.as_neurons(source), convolution),)
 
     def _visit_activation(self, node: fx.Node, lowest: float) -> None:
         source = self.resolve(node.all_input_nodes[0])
-        if source in self.links and self.lowest[source] >= 0 and is_rectifier(node, module_of(node, self.trace)):
+        if self.lowest.get(source, -math.inf) >= 0 and is_rectifier(node, module_of(node, self.trace)):
             self.same[node] = source
         else:
-            self._add(node, Excitation(self.terms(source)), lowest)
+            self._add(node, Excitation(self.terms(source), is_activated=True), lowest)
 
     def _visit_sum(self, node: fx.Node) -> None:
-        branches = [self.resolve(branch) for branch in node.args if isinstance(branch, fx.Node)]
-        if self.signed != "compose":
-            branches = [self.neuron(branch) for branch in branches]
-        self.pending[node] = merge_terms([term for branch in branches for term in self.terms(branch)])
+        branches = [self.resolve(part) for part in node.args if isinstance(part, fx.Node) and part.op != "get_attr"]
+        has_bias = len(branches) < 2  # a number or parameter, which takes no part
+        if self.signed == "compose":
+            terms = [term for branch in branches for term in self.terms(branch)]
+        else:
+            terms = [Term(self.as_neurons(branch), Identity()) for branch in branches]
         lowest = sum(self.lowest.get(branch, -math.inf) for branch in branches)
-        if lowest > -math.inf:  # a sum of activations is an activation
-            self._add(node, Excitation(self.pending.pop(node)), lowest)
+        if lowest > -math.inf and (not has_bias or 0 in node.args):  # a sum of activations is an activation
+            self._add(node, Excitation(merge_terms(terms)), lowest)
+        else:
+            self.pending[node] = merge_terms(terms)
 
 
 def merge_terms(terms: list[Term]) -> tuple[Term, ...]:

@@ -12,14 +12,15 @@ from torch import Tensor, fx, nn
 from grounding.attention.linear import Convolution, Size, channels_last
 
 _PASSING_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_PASSING_FUNCTIONS = (F.dropout, F.dropout2d, F.alpha_dropout, torch.dropout)
+DROPOUTS = (F.dropout, F.dropout2d, F.alpha_dropout)
 _PASSING_METHODS = ("contiguous", "clone", "detach", "float")
 
 
 def is_batch_norm(module: object) -> bool:
     """Whether a module is batch norm with fixed statistics; timm's may carry an activation."""
-    name = type(module).__name__
-    return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) or name in ("BatchNormAct2d", "FrozenBatchNorm2d")
+    is_one = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d)
+    is_one = is_one or type(module).__name__ in ("BatchNormAct2d", "FrozenBatchNorm2d")
+    return is_one and getattr(module, "running_mean", None) is not None
 
 
 def is_same_padded(module: object) -> bool:
@@ -29,14 +30,15 @@ def is_same_padded(module: object) -> bool:
 
 def is_linear_module(module: object) -> bool:
     """Whether a module is linear and has weights of its own (batch norm apart)."""
-    return type(module) in (nn.Conv2d, nn.Linear) or is_same_padded(module)
+    is_zero_padded = getattr(module, "padding_mode", "zeros") == "zeros"
+    return (type(module) in (nn.Conv2d, nn.Linear) and is_zero_padded) or is_same_padded(module)
 
 
 def is_spatial_mean(node: fx.Node) -> bool:
     """Whether a node averages (N, C, h, w) over its two last dimensions."""
     if node.target is not torch.mean and not (node.op == "call_method" and node.target == "mean"):
         return False
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    dims = argument(node, 1, "dim", None)
     return isinstance(dims, tuple | list) and sorted(int(d) % 4 for d in dims) == [2, 3]
 
 
@@ -45,21 +47,29 @@ def is_adaptive_average(node: fx.Node, module: nn.Module | None) -> bool:
     return type(module) is nn.AdaptiveAvgPool2d or node.target is F.adaptive_avg_pool2d
 
 
+def is_global_average(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node averages each map to one cell, by its size."""
+    if not is_adaptive_average(node, module):
+        return False
+    size = module.output_size if isinstance(module, nn.AdaptiveAvgPool2d) else argument(node, 1, "output_size", 1)
+    return size in (1, (1, 1), [1, 1])
+
+
+def has_fixed_field(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether an average makes a map of fixed size, larger than one cell, for a fully connected layer."""
+    return is_adaptive_average(node, module) and not is_global_average(node, module)
+
+
 def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node turns (N, C, h, w) into (N, C·h·w), in any of the usual spellings."""
-    if isinstance(module, nn.Flatten):
-        return module.start_dim == 1
-    arguments = node.args[1:]
-    if node.target is torch.flatten or (node.op, node.target) == ("call_method", "flatten"):
-        return bool(argument(node, 1, "start_dim", 0) == 1)
-    if node.op == "call_method" and node.target in ("view", "reshape"):
-        shape = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
-        return len(shape) == 2 and bool(shape[1] == -1)
-    return False
+    """Whether a node makes vectors of maps, in any of the usual spellings; that it does is checked with the values."""
+    if isinstance(module, nn.Flatten) or node.target is torch.flatten:
+        return True
+    return node.op == "call_method" and node.target in ("flatten", "view", "reshape", "squeeze")
 
 
-def sliding_average(x: Tensor, window: int) -> Tensor:
-    """Average (N, C, h, w) over every window of so many cells, or over the whole side where that is shorter."""
+def sliding_average(x: Tensor, window: int | None) -> Tensor:
+    """Average (N, C, h, w) over every window of so many cells, or over the whole where that is smaller, or None."""
+    window = max(x.shape[-2:]) if window is None else window
     return F.avg_pool2d(x, (min(window, x.shape[-2]), min(window, x.shape[-1])), stride=1)
 
 
@@ -77,11 +87,8 @@ def convolution_of(module: nn.Module) -> Convolution:
     if isinstance(module, nn.Linear):
         return Convolution(channels_last(module.weight[:, :, None, None]))
     if isinstance(module, nn.Conv2d):
-        padding: Size | None = None if is_same_padded(module) or module.padding == "same" else (0, 0)
-        if padding is not None and not isinstance(module.padding, str):
-            padding = _pair(module.padding)
-        if module.padding_mode != "zeros":
-            raise ValueError(f"no rule for a convolution with padding_mode={module.padding_mode!r}")
+        is_same = is_same_padded(module) or module.padding == "same"
+        padding = None if is_same else _pair(0 if module.padding == "valid" else module.padding)
         return Convolution(module.weight, _pair(module.stride), padding, _pair(module.dilation), module.groups)
     statistics: Any = module  # batch norm that no convolution precedes: one weight for each channel
     scale = (statistics.running_var + statistics.eps).rsqrt()
@@ -89,6 +96,11 @@ def convolution_of(module: nn.Module) -> Convolution:
         scale = scale * statistics.weight
     return Convolution(scale[:, None, None, None], groups=len(scale))
 
+
+# What a network may end in, above its logits.
+FINAL_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
+FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
+FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"), ("call_method", "sigmoid"))
 
 _LOWEST_OF_MODULE: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.ReLU: lambda m: 0.0,
@@ -103,8 +115,8 @@ _LOWEST_OF_MODULE: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.CELU: lambda m: -float(m.alpha),
     nn.SELU: lambda m: -1.7580993408473766,
     nn.SiLU: lambda m: -0.27846454276107379,
-    nn.GELU: lambda m: -0.17004,
-    nn.Mish: lambda m: -0.30884,
+    nn.GELU: lambda m: -0.170041,
+    nn.Mish: lambda m: -0.308844,
     nn.Hardswish: lambda m: -0.375,
 }
 _MODULE_OF_FUNCTION: dict[Any, type[nn.Module]] = {
@@ -136,7 +148,17 @@ def lowest_value(node: fx.Node, module: nn.Module | None) -> float | None:
             return -float(argument(node, 1, "alpha", 1.0))
         if node.target is F.hardtanh:
             return float(argument(node, 1, "min_val", -1.0))
+        if node.target in (torch.clamp, torch.clamp_min, "clamp", "clamp_min"):
+            least = argument(node, 1, "min", None)
+            return float(least) if isinstance(least, int | float) else None
     return None
+
+
+def is_activation(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is an activation function with a lower bound, or the softmax of logits."""
+    is_module = isinstance(module, FINAL_MODULES)
+    is_final = is_module or node.target in FINAL_FUNCTIONS or (node.op, node.target) in FINAL_METHODS
+    return is_final or lowest_value(node, module) is not None
 
 
 def is_rectifier(node: fx.Node, module: nn.Module | None) -> bool:
@@ -145,17 +167,17 @@ def is_rectifier(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def is_sum(node: fx.Node) -> bool:
-    """Whether a node adds up two values."""
+    """Whether a node adds up two values, or a value and a number."""
     is_function = node.target in (operator.add, operator.iadd, torch.add)
     is_method = node.op == "call_method" and node.target in ("add", "add_")
-    are_tensors = len(node.args) == 2 and all(isinstance(part, fx.Node) for part in node.args)
-    return (is_function or is_method) and are_tensors and not node.kwargs
+    are_operands = len(node.args) == 2 and all(isinstance(part, fx.Node | int | float) for part in node.args)
+    return (is_function or is_method) and are_operands and not node.kwargs
 
 
 def passes(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node repeats its input in evaluation: dropout and its like."""
     is_method = node.op == "call_method" and node.target in _PASSING_METHODS
-    return isinstance(module, _PASSING_MODULES) or node.target in _PASSING_FUNCTIONS or is_method
+    return isinstance(module, _PASSING_MODULES) or node.target in DROPOUTS or is_method
 
 
 def maximum_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Any] | None:
@@ -183,7 +205,7 @@ def average_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Te
     if is_adaptive_average(node, module):
         return partial(F.adaptive_avg_pool2d, output_size=argument(node, 1, "output_size", 1))
     if node.target is sliding_average:
-        return partial(sliding_average, window=argument(node, 1, "window", 1))
+        return partial(sliding_average, window=argument(node, 1, "window", None))
     if node.target is F.avg_pool2d:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
         defaults = (None, None, 0, False, True, None)

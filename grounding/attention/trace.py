@@ -1,6 +1,7 @@
 """Trace a network once into a graph that runs forward: batch norm folded, optionally fully convolutional."""
 
 import copy
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -12,12 +13,19 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from grounding.attention.operations import (
-    is_adaptive_average,
+    DROPOUTS,
+    argument,
+    average_of,
+    has_fixed_field,
+    is_activation,
     is_batch_norm,
     is_flatten,
+    is_global_average,
     is_linear_module,
     is_same_padded,
     is_spatial_mean,
+    maximum_of,
+    passes,
     sliding_average,
 )
 
@@ -58,10 +66,12 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
     except Exception as error:
         raise ValueError(f"torch.fx cannot trace {type(network).__name__}: {error}") from error
     trace = Trace(fx.GraphModule(network, graph), tracer.layers)
-    _forbid_in_place(trace)
+    _rewrite_in_place(trace)
     _split_activations_from_batch_norm(trace)
     _fold_batch_norm(trace)
-    if window is not None:
+    if window is None:
+        _pool_before_pointwise(trace)
+    else:
         make_convolutional(trace, window)
     trace.module.graph.lint()
     trace.module.recompile()
@@ -94,18 +104,50 @@ def module_of(node: object, trace: Trace) -> nn.Module | None:
     return None
 
 
-def _forbid_in_place(trace: Trace) -> None:
-    """Attention reads values that an operation in place would overwrite."""
+def _rewrite_in_place(trace: Trace) -> None:
+    """Let operations in place return new values instead, which later readers get: attention reads the old ones."""
+    order = {node: place for place, node in enumerate(trace.module.graph.nodes)}
+    for node in trace.module.graph.nodes:
+        if _is_in_place(node, module_of(node, trace)):
+            overwritten = node.all_input_nodes[0]
+            overwritten.replace_all_uses_with(node, delete_user_cb=lambda user, n=node: order[user] > order[n])
+        if node.op == "call_method" and (node.target.endswith("_") and not node.target.endswith("__")):
+            node.target = node.target.removesuffix("_")
+        elif node.op == "call_method" and node.target == "view":
+            node.target = "reshape"  # channels lie together in memory, where a view may not do
+        elif node.target in _NOT_IN_PLACE:
+            node.target = _NOT_IN_PLACE[node.target]
+        elif node.op == "call_function" and "inplace" in _parameters(node.target):
+            place = _parameters(node.target).index("inplace")
+            node.args, node.kwargs = node.args[:place], {**node.kwargs, "inplace": False}
+        if node.target in DROPOUTS:
+            node.args, node.kwargs = node.args[:1], {**node.kwargs, "training": False}
     for module in trace.module.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
-    for node in trace.module.graph.nodes:
-        if node.kwargs.get("inplace"):
-            node.update_kwarg("inplace", False)
-        if node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
-            node.target = node.target.removesuffix("_")
-        elif node.op == "call_function":
-            node.target = {operator.iadd: operator.add, operator.imul: operator.mul}.get(node.target, node.target)
+
+
+_NOT_IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul, torch.relu_: torch.relu}
+
+
+def _parameters(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a built-in function
+        return []
+
+
+def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(module, "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    if node.op != "call_function":
+        return False
+    if node.target in _NOT_IN_PLACE:
+        return True
+    parameters = _parameters(node.target)
+    return "inplace" in parameters and bool(argument(node, parameters.index("inplace"), "inplace", False))
 
 
 def _redirect(trace: Trace, old: fx.Node, new: fx.Node) -> None:
@@ -146,7 +188,7 @@ def _fold_batch_norm(trace: Trace) -> None:
         norm = module_of(node, trace)
         if norm is None or not is_batch_norm(norm) or norm.running_mean is None:
             continue
-        before = node.args[0]
+        before = node.all_input_nodes[0]
         linear = module_of(before, trace)
         if linear is None or len(before.users) > 1 or calls.count(before.target) > 1:
             continue
@@ -164,46 +206,92 @@ def _fold_batch_norm(trace: Trace) -> None:
             statistics.running_mean,
             statistics.running_var,
             statistics.eps,
-            statistics.weight,
-            statistics.bias,
+            torch.ones_like(statistics.running_var) if statistics.weight is None else statistics.weight,
+            torch.zeros_like(statistics.running_var) if statistics.bias is None else statistics.bias,
         )
         linear.weight, linear.bias = weight.requires_grad_(False), bias.requires_grad_(False)
         _replace(trace, node, before)
+
+
+def _pool_before_pointwise(trace: Trace) -> None:
+    """Average first where a 1×1 convolution, being linear, may come later: signed responses are then never shared."""
+    for node in list(trace.module.graph.nodes):
+        is_global = is_spatial_mean(node) or is_global_average(node, module_of(node, trace))
+        if not is_global or not node.all_input_nodes:
+            continue
+        before = node.all_input_nodes[0]
+        linear: Any = module_of(before, trace)
+        is_pointwise = type(linear) is nn.Conv2d and (linear.kernel_size, linear.stride) == ((1, 1), (1, 1))
+        if not is_pointwise or len(before.users) > 1 or linear.padding not in ((0, 0), "valid", "same"):
+            continue
+        with trace.module.graph.inserting_after(node):
+            pooled = trace.module.graph.call_function(sliding_average, (before.all_input_nodes[0], None))
+        with trace.module.graph.inserting_after(pooled):
+            answer = trace.module.graph.call_module(str(before.target), (pooled,))
+        _replace(trace, node, answer)
+        trace.module.graph.erase_node(before)
 
 
 # The fully convolutional form (paper, section 6.1.1): the classifier runs at every position.
 
 
 def make_convolutional(trace: Trace, window: int) -> None:
-    """Rewrite the graph so that the classifier runs at every position of the feature map.
+    """Rewrite the head of the graph so that the classifier runs at every position of the feature map.
 
-    Global average pooling becomes a sliding window of ``window`` cells (7 for networks trained at 224 pixels with
-    stride 32), a fully connected layer a convolution with the kernel that it was trained for. A pooling above the
-    classifier goes, since its positions are what we want.
+    From the output down to the last pooling: that pooling becomes a sliding window of ``window`` cells (7 for networks
+    trained at 224 pixels with stride 32), a fully connected layer a convolution with the kernel that it was trained
+    for. A pooling above the classifier goes, since its positions are what we want.
 
     Raises:
-        ValueError: a fully connected layer does not fit a square field of the channels below it.
+        ValueError: the head is no chain of layers, ends in max pooling, or a fully connected layer does not fit a
+            square field of the channels below it.
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 cell, got {window}")
-    graph = trace.module.graph
-    for node in list(graph.nodes):
+    if not isinstance(window, int) or window < 1:
+        raise ValueError(f"window must be a number of cells, at least 1, or null; got {window!r}")
+    node, has_classifier = trace.output, False
+    while node.op != "placeholder":
         module = module_of(node, trace)
-        if is_adaptive_average(node, module) or is_spatial_mean(node):
-            size = node.kwargs.get("output_size", node.args[1] if len(node.args) > 1 else 1)
-            size = module.output_size if type(module) is nn.AdaptiveAvgPool2d else size
-            is_global = is_spatial_mean(node) or size in (1, (1, 1), [1, 1])
-            if is_global and any(is_linear_module(module_of(later, trace)) for later in descendants(node)):
-                with graph.inserting_after(node):
-                    sliding = graph.call_function(sliding_average, (node.args[0], window))
-                _replace(trace, node, sliding)
-            else:
-                _replace(trace, node, node.args[0])
-        elif is_flatten(node, module):
-            _replace(trace, node, node.args[0])
+        below = node.all_input_nodes[0]
+        if average_of(node, module) is not None:
+            _slide(trace, node, window if has_classifier else None)
+            return
+        if maximum_of(node, module) is not None:
+            raise ValueError(f"the classifier's head has max pooling at {node.name}, it cannot slide: use window=null")
+        if is_flatten(node, module):
+            _replace(trace, node, below)
         elif type(module) is nn.Linear:
-            convolution = _as_convolution(module, _channels(node.args[0], trace))
-            _replace(trace, node, _call_after(trace, node, convolution, node.args[0]))
+            convolution = _as_convolution(module, _channels(below, trace))
+            _replace(trace, node, _call_after(trace, node, convolution, below))
+            has_classifier = True
+        elif is_linear_module(module) and module.kernel_size == (1, 1):  # type: ignore[union-attr]
+            has_classifier = True
+        elif type(module) is nn.BatchNorm1d:
+            _replace(trace, node, _call_after(trace, node, _of_maps(module), below))
+        elif len(node.all_input_nodes) > 1 and not has_classifier:
+            raise ValueError(f"the classifier's head branches at {node.name}, it cannot slide: use window=null")
+        elif not (is_batch_norm(module) or passes(node, module) or is_activation(node, module)):
+            return
+        node = below
+
+
+def _slide(trace: Trace, node: fx.Node, window: int | None) -> None:
+    """Let a pooling slide, or take it away: above the classifier, or where it fits a fully connected layer's field."""
+    below = node.all_input_nodes[0]
+    if window is None or has_fixed_field(node, module_of(node, trace)):
+        _replace(trace, node, below)
+        return
+    with trace.module.graph.inserting_after(node):
+        sliding = trace.module.graph.call_function(sliding_average, (below, window))
+    _replace(trace, node, sliding)
+
+
+def _of_maps(norm: nn.BatchNorm1d) -> nn.BatchNorm2d:
+    """The same batch norm for maps instead of vectors."""
+    with torch.device("meta"):
+        twin = nn.BatchNorm2d(norm.num_features, norm.eps, affine=norm.affine).eval()
+    twin.weight, twin.bias = norm.weight, norm.bias
+    twin.running_mean, twin.running_var = norm.running_mean, norm.running_var
+    return twin
 
 
 def _as_convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
@@ -238,8 +326,8 @@ def _channels(node: Any, trace: Trace) -> int:
     module = module_of(node, trace)
     if is_linear_module(module):
         return int(getattr(module, "out_channels", None) or module.out_features)  # type: ignore[union-attr, arg-type]
-    if node.target is torch.cat:
-        return sum(_channels(part, trace) for part in node.args[0])
-    if node.target in (operator.add, torch.add, operator.iadd) or node.args:
-        return _channels(node.args[0], trace)
+    if node.target in (torch.cat, torch.concat):
+        return sum(_channels(part, trace) for part in argument(node, 0, "tensors", ()))
+    if node.all_input_nodes:
+        return _channels(node.all_input_nodes[0], trace)
     raise ValueError(f"cannot tell the channels below the classifier at {node.name}: use window=null")
