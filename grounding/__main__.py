@@ -51,7 +51,15 @@ def main() -> None:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave_interrupted()
+
+
+def _leave_interrupted() -> None:
+    """Exit with 130 at once: where an import was interrupted, Python would end by the signal whatever we say."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
@@ -65,7 +73,7 @@ def run(settings: Any) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; what is finished lies in %s", folder)
-        sys.exit(130)
+        _leave_interrupted()
     if failures:
         sys.exit(1)
 

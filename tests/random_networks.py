@@ -212,15 +212,14 @@ def winning_probability(network: RandomNetwork, x: Tensor, prior: Tensor, *, con
             value = value.detach()
             lowest = -torch.inf if is_kept else entry.lowest
             excitement[index] = shifted(value, lowest, signed)
-            if entry.role == "average" and entry.lowest < 0:  # an average of activations
-                excitement[index] = network.apply_entry(index, [excitement[i] for i in entry.inputs])
-            if entry.role == "concat" and entry.module is None:
-                excitement[index] = torch.cat([excitement[i] for i in entry.inputs], 1)
+            if entry.role != "activation" and lowest < 0 and not is_kept:  # these follow what they are made of
+                parts = [matrix @ excitement[source].flatten() for source, matrix in links[index].items()]
+                excitement[index] = torch.stack(parts).sum(0).view(value.shape)
             value.requires_grad_()
             neurons[index] = value
         elif entry.role == "pass":
             links[index] = {entry.inputs[0]: torch.eye(value.numel(), dtype=x.dtype)}
-            excitement[index] = shifted(value.detach(), entry.lowest, signed)
+            excitement[index] = excitement[entry.inputs[0]] if isinstance(entry.module, nn.Dropout) else value.detach()
             value = value.detach().requires_grad_()
             neurons[index] = value
         values.append(value)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ def ground(tmp_path, grounder, monkeypatch):
     """Run the command's body with words of a command line; the files that it wrote, and how many photos failed."""
     monkeypatch.setattr(command, "build_grounder", lambda settings: grounder)
 
-    def run(*words):
-        out = tmp_path / "out"
+    runs = count()
+
+    def run(*words, out=None):
+        out = out or tmp_path / f"out{next(runs)}"
         out.mkdir(exist_ok=True)
         failures = command.ground_all(composed(*quote_free_text(list(words))), out)
         return {path.name: path for path in out.iterdir()}, failures
@@ -122,7 +125,7 @@ def test_nothing_that_is_there_is_overwritten(ground, tmp_path, examples):
     Image.fromarray(examples["chelsea"]).resize((80, 60)).save(out / "cat.png")
     before = (out / "cat.png").read_bytes()
     for _ in range(2):
-        files, _ = ground(f"image={out}/cat.png", "caption=A cat")
+        files, _ = ground(f"image={out}/cat.png", "caption=A cat", out=out)
     assert (out / "cat.png").read_bytes() == before
     assert {"cat_2.png", "cat_2.json", "cat_3.png"} <= set(files)
 
