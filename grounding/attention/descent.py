@@ -115,7 +115,9 @@ Words = list[tuple[int, slice, slice]]  # a photo, some of its words, and their 
 
 
 def deal_out(counts: list[int], limit: int) -> Iterator[Words]:
-    """Deal the words of all photos out to passes of at most ``limit`` words."""
+    """Deal the words of all photos out to passes of at most ``limit`` words, and about as many in each."""
+    total = sum(counts)
+    limit = math.ceil(total / max(math.ceil(total / limit), 1))
     words: Words = []
     filled = 0
     for photo, count in enumerate(counts):
