@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
-from grounding.draw import WIDTH, _broken, _font, colour_of, draw_grounding, draw_sheet, overlay
+from grounding.draw import WIDTH, _broken, _drawable, _font, _has, _shortened, colour_of, draw_grounding, draw_sheet, overlay
 from grounding.images import load_image
 from grounding.records import GroundedPhrase, Grounding, Regions
 
@@ -39,6 +39,19 @@ def test_every_phrase_has_its_colour_on_its_box_and_in_its_caption():
 def test_any_caption_can_be_drawn(caption):
     picture = draw_grounding(torch.rand(3, 1, 1), Grounding((caption,), (1, 1), ()))
     assert picture.width == WIDTH
+
+
+def test_letters_that_no_font_has_are_replaced_one_for_one():
+    text = "Une chatte tigrée – naïve, Straße"
+    plain = _drawable(text, ImageFont.load_default(22))
+    assert len(plain) == len(text)
+    assert all(_has(ImageFont.load_default(22), character) for character in plain if not character.isspace())
+    assert _drawable(text, _font(22, text)).startswith("Une chatte tigr")
+
+
+def test_white_space_of_any_kind_is_one_space_in_a_label():
+    assert _shortened("a\n big\tcat", 500, 16) == "a big cat"
+    assert _shortened("a very long phrase indeed", 80, 16).endswith("...")
 
 
 def test_lines_cover_the_text_and_fit():

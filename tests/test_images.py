@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -40,6 +41,19 @@ def test_sixteen_bits_keep_their_contrast(tmp_path):
     grey = (np.arange(12, dtype=np.uint16) * 5000).reshape(3, 4)
     loaded = load_image(saved(tmp_path, Image.fromarray(grey)))
     torch.testing.assert_close(loaded[0], torch.from_numpy(grey.astype(np.float32) / 65535))
+
+
+def test_float_photos_are_read_in_their_own_range(tmp_path):
+    grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    for scale in (1, 255):
+        loaded = load_image(saved(tmp_path, Image.fromarray(grey * scale), "photo.tif"))
+        torch.testing.assert_close(loaded[0], torch.from_numpy(grey))
+
+
+def test_a_pipe_is_no_photo(tmp_path):
+    os.mkfifo(tmp_path / "photo.jpg")
+    with pytest.raises(ValueError, match="not a regular file"):
+        load_image(tmp_path / "photo.jpg")
 
 
 def test_transparency_lies_on_white(tmp_path):
@@ -94,6 +108,9 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     [
         ("nowhere.jpg", r"nowhere\.jpg: no such file"),
         (".", "a folder"),
+        ("", "the path of the image is empty"),
+        ("x" * 300, "File name too long"),
+        (Image.new("RGB", (0, 0)), "nothing to show"),
         (42, "got int"),
         (PIXELS.astype(float), "of float64"),
         (PIXELS[..., :2], r"got \(6, 9, 2\)"),
