@@ -37,6 +37,7 @@ EXAMPLES = {
     "coffee.png": "A cup of coffee with a spoon on a wooden table",
     "rocket.jpg": "A white rocket between tall towers at night",
 }
+_completed: list[bool] = []  # for each run of a sweep; Hydra hands on no return value
 SHEET = 12  # pictures at most that are also shown together on one sheet
 
 
@@ -47,6 +48,8 @@ def main() -> None:
     register_settings()
     try:
         run()
+        if not all(_completed):
+            sys.exit(1)
     except (HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
@@ -64,18 +67,17 @@ def _leave_interrupted() -> None:
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
 def run(settings: Any) -> None:
-    """Ground what the settings name; leaves by `sys.exit` where something went wrong."""
+    """Ground what the settings name; what goes wrong is logged, and a sweep goes on."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        failures = ground_all(settings, folder)
+        is_complete = ground_all(settings, folder) == 0
     except (ValueError, OSError) as error:
         log.error("error: %s", _printable(error))
-        sys.exit(1)
+        is_complete = False
     except KeyboardInterrupt:
         log.error("interrupted; what is finished lies in %s", folder)
         _leave_interrupted()
-    if failures:
-        sys.exit(1)
+    _completed.append(is_complete)
 
 
 def ground_all(settings: Any, folder: Path) -> int:

@@ -3,7 +3,18 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from grounding.draw import WIDTH, _broken, _drawable, _font, _has, _shortened, colour_of, draw_grounding, draw_sheet, overlay
+from grounding.draw import (
+    WIDTH,
+    _broken,
+    _drawable,
+    _font,
+    _has,
+    _shortened,
+    colour_of,
+    draw_grounding,
+    draw_sheet,
+    overlay,
+)
 from grounding.images import load_image
 from grounding.records import GroundedPhrase, Grounding, Regions
 

@@ -168,6 +168,14 @@ def test_errors_are_short_and_the_exit_code_is_not_0(tmp_path, words, message):
     assert len((run.stdout + run.stderr).strip().splitlines()) == 1
 
 
+def test_a_sweep_goes_on_after_a_bad_run(tmp_path, examples):
+    Image.fromarray(examples["chelsea"]).resize((120, 80)).save(tmp_path / "cat.jpg")
+    words = [f"image={tmp_path}/cat.jpg", "caption=A cat", "scoring.overlap=7,0.7", f"hydra.sweep.dir={tmp_path}/out"]
+    run = in_a_process("-m", *words)
+    assert run.returncode == 1
+    assert (tmp_path / "out" / "1" / "cat.png").exists()
+
+
 def test_help_helps():
     run = in_a_process("--help")
     assert run.returncode == 0
