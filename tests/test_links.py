@@ -160,6 +160,13 @@ def test_a_convolution_as_layer_means_the_neurons_that_it_feeds():
     torch.testing.assert_close(attend(body, layer="stem"), attend(body, layer="relu"))
 
 
+def test_weights_that_a_hook_may_change_are_refused():
+    network = Body(SPELLINGS[0])
+    network.inner.register_forward_pre_hook(lambda module, inputs: None)
+    with pytest.raises(ValueError, match="a hook may change the weights of 'inner'"):
+        ExcitationBackprop(network, "relu")
+
+
 def test_a_network_that_cannot_be_traced_is_said():
     class Branching(nn.Module):
         def forward(self, x):
@@ -242,7 +249,11 @@ def added_to(net, x):
     return (x + y).mean((2, 3))
 
 
-@pytest.mark.parametrize("body", [overwritten, as_a_statement, added_to, signed_body, *SPELLINGS])
+def averaged(net, x):
+    return net.inner(x).mean((2, 3))  # the average may come first
+
+
+@pytest.mark.parametrize("body", [overwritten, as_a_statement, added_to, averaged, signed_body, *SPELLINGS])
 @pytest.mark.parametrize("window", [None, 8])
 def test_the_traced_network_answers_as_the_network_does(body, window):
     network = Body(body).eval()

@@ -56,7 +56,13 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
     Raises:
         ValueError: ``torch.fx`` cannot trace the network.
     """
-    network = copy.deepcopy(network).eval().requires_grad_(False)
+    try:
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise ValueError(f"{type(network).__name__} cannot be copied: {error}") from error
+    for path, module in network.named_modules():
+        if module._forward_pre_hooks and is_linear_module(module):  # such as weight norm: its weights may be stale
+            raise ValueError(f"a hook may change the weights of {path!r} in its forward pass: remove it first")
     if next(network.parameters(), torch.empty(0)).dtype in (torch.float16, torch.bfloat16):
         network = network.float()  # normalisers underflow in half precision
     network = network.to(memory_format=torch.channels_last)
@@ -172,11 +178,12 @@ def _call_after(trace: Trace, node: fx.Node, module: nn.Module, source: fx.Node)
 
 
 def _split_activations_from_batch_norm(trace: Trace) -> None:
+    activations: dict[nn.Module, Any] = {}
     for node in list(trace.module.graph.nodes):
-        module = module_of(node, trace)
+        module: Any = module_of(node, trace)
         if is_batch_norm(module) and type(module).__name__ == "BatchNormAct2d":
-            activation: Any = module.act  # type: ignore[union-attr]
-            module.act = nn.Identity()  # type: ignore[union-attr]
+            activation = activations.setdefault(module, module.act)  # a module may be called twice
+            module.act = nn.Identity()
             if not isinstance(activation, nn.Identity):
                 _redirect(trace, node, _call_after(trace, node, activation, node))
 
@@ -228,6 +235,9 @@ def _pool_before_pointwise(trace: Trace) -> None:
             pooled = trace.module.graph.call_function(sliding_average, (before.all_input_nodes[0], None))
         with trace.module.graph.inserting_after(pooled):
             answer = trace.module.graph.call_module(str(before.target), (pooled,))
+        if is_spatial_mean(node) and not argument(node, 2, "keepdim", False):
+            with trace.module.graph.inserting_after(answer):
+                answer = trace.module.graph.call_method("flatten", (answer, 1))
         _replace(trace, node, answer)
         trace.module.graph.erase_node(before)
 
