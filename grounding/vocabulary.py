@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,17 +29,21 @@ class Vocabulary:
     def __contains__(self, word: str) -> bool:
         return word in self.units
 
+    @cached_property
+    def _longest(self) -> int:
+        """How many words the longest compound has."""
+        return max((word.count(" ") + 1 for word in self.units), default=1)
+
     def match(self, words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The known words of a phrase, and the others; neighbours that form a known compound are one word.
 
         Each known word stands once, in the order of the phrase.
         """
-        longest = max((word.count(" ") + 1 for word in self.units), default=1)
         known: list[str] = []
         skipped: list[str] = []
         start = 0
         while start < len(words):
-            for length in range(min(longest, len(words) - start), 0, -1):
+            for length in range(min(self._longest, len(words) - start), 0, -1):
                 part = words[start : start + length]
                 text = " ".join(word.lemma for word in part)
                 if text in self.units and (part[-1].is_noun or not self.has_only_nouns):

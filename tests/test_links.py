@@ -160,6 +160,12 @@ def test_a_convolution_as_layer_means_the_neurons_that_it_feeds():
     torch.testing.assert_close(attend(body, layer="stem"), attend(body, layer="relu"))
 
 
+def test_an_output_whose_units_are_places_is_refused():
+    network = nn.Sequential(*stem(), nn.Conv2d(4, 2, 1), nn.Flatten())
+    with pytest.raises(ValueError, match="units are places, not classes"):
+        ExcitationBackprop(network, "1")(IMAGE, [torch.tensor([0])])
+
+
 def test_weights_that_a_hook_may_change_are_refused():
     network = Body(SPELLINGS[0])
     network.inner.register_forward_pre_hook(lambda module, inputs: None)

@@ -105,10 +105,8 @@ class ExcitationBackprop:
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """The maps before negative values are clipped; they are linear in the prior. Arguments as in `__call__`."""
         if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(targets):
-            images = torch.as_tensor(images)
-            raise ValueError(
-                f"expected images (B, C, H, W), B targets; got {tuple(images.shape)}, {len(targets)} targets"
-            )
+            shape = tuple(getattr(images, "shape", ()))
+            raise ValueError(f"expected a tensor (B, C, H, W) and B targets, got {shape} and {len(targets)} targets")
         if len(images) == 0:
             return []
         with torch.autocast(images.device.type, enabled=False):
@@ -133,11 +131,16 @@ class ExcitationBackprop:
         parameter = next(self._network.parameters(), images)
         images = images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
         neurons = _neurons(circuit)
-        values = _Recorder(self._network, {*neurons, circuit.units}).record(images)
+        recorder = _Recorder(self._network, {*neurons, circuit.units})
+        output = recorder.run(images)
+        values = recorder.values
         if values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
         values = {node: _as_map(value) for node, value in values.items()}
         _check_vectors(circuit, values)
+        map_of_units = tuple(values[circuit.units].shape)
+        if output.shape[1] != map_of_units[1]:
+            raise ValueError(f"the network's output flattens a map {map_of_units}: its units are places, not classes")
         self._check_signs(values)
         responses = values[circuit.units]
         units, priors = _priors(targets, responses, keep_all=not self._selects_units)
@@ -242,16 +245,12 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, nodes: set[fx.Node]) -> None:
         super().__init__(module)
         self._nodes = nodes
-        self._values: dict[fx.Node, Tensor] = {}
-
-    def record(self, images: Tensor) -> dict[fx.Node, Tensor]:
-        self.run(images)
-        return self._values
+        self.values: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n in self._nodes:
-            self._values[n] = value
+            self.values[n] = value
         return value
 
 
@@ -261,10 +260,7 @@ def _as_map(value: Tensor) -> Tensor:
 
 
 def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
-    """Raise where a reshape does something else than making a vector of each map, or the output is a flattened map.
-
-    A network may flatten its output where it has one cell (see `links`); where it has more, units are places.
-    """
+    """Raise where a reshape does something else than making a vector of each map."""
     for node in circuit.descent:
         link = circuit.links[node]
         if isinstance(link, Flattening):

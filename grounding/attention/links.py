@@ -16,13 +16,11 @@ from torch import Tensor, fx, nn
 
 from grounding.attention.linear import Average, Convolution, Identity, LinearMap, add, compose
 from grounding.attention.operations import (
-    FINAL_FUNCTIONS,
-    FINAL_METHODS,
-    FINAL_MODULES,
     argument,
     average_of,
     convolution_of,
     is_batch_norm,
+    is_final,
     is_flatten,
     is_linear_module,
     is_rectifier,
@@ -159,9 +157,7 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
 def _logits(node: fx.Node, trace: Trace) -> fx.Node:
     """The node of the logits, where the network ends in a softmax or sigmoid of them, or makes a vector of one cell."""
     module = module_of(node, trace)
-    is_method = (node.op, node.target) in FINAL_METHODS
-    is_final = isinstance(module, FINAL_MODULES) or node.target in FINAL_FUNCTIONS or is_method
-    if is_final or is_flatten(node, module) or passes(node, module):
+    if is_final(node, module) or is_flatten(node, module) or passes(node, module):
         return _logits(node.all_input_nodes[0], trace)
     return node
 

@@ -98,9 +98,9 @@ def convolution_of(module: nn.Module) -> Convolution:
 
 
 # What a network may end in, above its logits.
-FINAL_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
-FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
-FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"), ("call_method", "sigmoid"))
+_FINAL_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
+_FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
+_FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"), ("call_method", "sigmoid"))
 
 _LOWEST_OF_MODULE: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.ReLU: lambda m: 0.0,
@@ -156,9 +156,13 @@ def lowest_value(node: fx.Node, module: nn.Module | None) -> float | None:
 
 def is_activation(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node is an activation function with a lower bound, or the softmax of logits."""
-    is_module = isinstance(module, FINAL_MODULES)
-    is_final = is_module or node.target in FINAL_FUNCTIONS or (node.op, node.target) in FINAL_METHODS
-    return is_final or lowest_value(node, module) is not None
+    return is_final(node, module) or lowest_value(node, module) is not None
+
+
+def is_final(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is what a network may end in above its logits, a softmax or sigmoid of them."""
+    is_function = node.target in _FINAL_FUNCTIONS or (node.op, node.target) in _FINAL_METHODS
+    return is_function or isinstance(module, _FINAL_MODULES)
 
 
 def is_rectifier(node: fx.Node, module: nn.Module | None) -> bool:
