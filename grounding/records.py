@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -46,10 +47,34 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class Segments(Regions):
-    """Regions with outlines, sets of superpixels; ``boxes`` are around them, and indexing keeps the boxes alone."""
+    """Regions with outlines, sets of superpixels; ``boxes`` are around them.
+
+    Indexing keeps what it selects as segments, over the same superpixels.
+    """
 
     superpixels: Tensor  # (h, w), the superpixel of each pixel of the photo, or of a smaller copy, from 0
     members: tuple[Tensor, Tensor]  # CSR (offsets, indices): segment i is indices[offsets[i]:offsets[i + 1]]
+
+    def __getitem__(self, keep: Tensor | slice) -> "Segments":
+        offsets, indices = self.members
+        chosen = torch.arange(len(self))[keep]
+        sizes = offsets.diff()[chosen]
+        kept = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        within = torch.arange(int(kept[-1])) - kept[:-1].repeat_interleave(sizes)
+        members = indices[offsets[:-1][chosen].repeat_interleave(sizes) + within]
+        return Segments(self.boxes[keep], self.scores[keep], self.superpixels, (kept, members))
+
+    def areas(self) -> Tensor:
+        """Pixels of ``superpixels`` in each segment, (N,) int64."""
+        offsets, indices = self.members
+        pixels = torch.bincount(self.superpixels.flatten().long())
+        running = torch.nn.functional.pad(pixels[indices.long()].cumsum(0), (1, 0))
+        return running[offsets[1:].long()] - running[offsets[:-1].long()]
+
+    def mask(self, index: int) -> Tensor:
+        """The pixels of one segment, (h, w) bool."""
+        offsets, indices = self.members
+        return torch.isin(self.superpixels, indices[offsets[index] : offsets[index + 1]])
 
 
 @dataclass(frozen=True, eq=False)
