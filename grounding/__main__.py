@@ -2,26 +2,14 @@
 
 import json
 import logging
-import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
-from grounding.config import (
-    CONFIG_DIR,
-    FREE_TEXT,
-    build_grounder,
-    free_texts,
-    one_line,
-    quote_free_text,
-    register_settings,
-)
+from grounding.command import about, as_png, attempt, example_photos, new_names, printable, write
+from grounding.config import CONFIG_DIR, FREE_TEXT, build_grounder, free_texts, run_command
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,54 +18,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounding")
 
-# The photos in scikit-image's wheel, and what we see in them.
-EXAMPLES = {
-    "astronaut.png": "A smiling astronaut in an orange suit beside a model of a space shuttle",
-    "chelsea.png": "A tabby cat with green eyes",
-    "coffee.png": "A cup of coffee with a spoon on a wooden table",
-    "rocket.jpg": "A white rocket between tall towers at night",
-}
-_completed: list[bool] = []  # for each run of a sweep; Hydra hands on no return value
 SHEET = 12  # pictures at most that are also shown together on one sheet
 
 
 def main() -> None:
     """The command line."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of settings reach us, and leave as one line
-    sys.argv[1:] = quote_free_text(sys.argv[1:])
-    register_settings()
-    try:
-        run()
-        if not all(_completed):
-            sys.exit(1)
-    except (HydraException, OmegaConfBaseException, OSError) as error:
-        sys.exit(f"error: {one_line(error)}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave_interrupted()
-
-
-def _leave_interrupted() -> None:
-    """Exit with 130 at once: where an import was interrupted, Python would end by the signal whatever we say."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(130)
+    run_command(run)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
 def run(settings: Any) -> None:
     """Ground what the settings name; what goes wrong is logged, and a sweep goes on."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        is_complete = ground_all(settings, folder) == 0
-    except (ValueError, OSError) as error:
-        log.error("error: %s", _printable(error))
-        is_complete = False
-    except KeyboardInterrupt:
-        log.error("interrupted; what is finished lies in %s", folder)
-        _leave_interrupted()
-    _completed.append(is_complete)
+    attempt(
+        lambda: ground_all(settings, folder) == 0, log, if_interrupted=f"what is finished lies in {printable(folder)}"
+    )
 
 
 def ground_all(settings: Any, folder: Path) -> int:
@@ -99,7 +54,7 @@ def ground_all(settings: Any, folder: Path) -> int:
         from grounding.images import load_image
     pictures: list[Image] = []
     failures = 0
-    names = _names([path for path, _ in tasks], folder)
+    names = new_names([path for path, _ in tasks], folder)
     for (path, texts), name in zip(
         track(tasks, "grounding", console=console, transient=True, disable=len(tasks) == 1), names, strict=True
     ):
@@ -109,18 +64,18 @@ def ground_all(settings: Any, folder: Path) -> int:
             picture = draw_grounding(image, grounding)
         except (ValueError, RuntimeError, TypeError, ArithmeticError, IndexError, MemoryError) as error:
             failures += 1
-            message = _printable(error) if str(path) in str(error) else f"{_printable(path)}: {_printable(error)}"
+            message = about(path, error)
             log.error("error: %s", message)
-            write(folder / f"{name}.json", _as_json({"image": _printable(path), "error": message}))
+            write(folder / f"{name}.json", _as_json({"image": printable(path), "error": message}))
             continue
-        write(folder / f"{name}.png", _as_png(picture))
-        write(folder / f"{name}.json", _as_json({"image": _printable(path), **grounding.to_dict()}))
+        write(folder / f"{name}.png", as_png(picture))
+        write(folder / f"{name}.json", _as_json({"image": printable(path), **grounding.to_dict()}))
         console.print(_table(path, grounding))
         if len(tasks) <= SHEET:
             pictures.append(picture)
     if len(pictures) > 1:
-        (name,) = _names([Path("all")], folder)
-        write(folder / f"{name}.png", _as_png(draw_sheet(pictures)))
+        (name,) = new_names([Path("all")], folder)
+        write(folder / f"{name}.png", as_png(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
     return failures
 
@@ -137,9 +92,7 @@ def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tup
     from grounding.images import find_images
 
     if not images and not captions and not phrases:
-        from skimage.data import data_dir
-
-        return [(Path(data_dir) / name, [caption]) for name, caption in EXAMPLES.items()]
+        return [(path, [caption]) for path, caption in example_photos().items()]
     if not images:
         raise ValueError("no photo: add image=PATH (a file, a folder or a glob; several times for several)")
     if captions and phrases:
@@ -158,55 +111,8 @@ def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tup
     raise ValueError(f"{len(paths)} photos and {len(captions)} captions: give one caption, or one for each photo")
 
 
-def _names(paths: list[Path], folder: Path) -> list[str]:
-    """A name for each photo's results, its own, and of nothing that is in the folder already."""
-    taken = {"all"} if len(paths) > 1 else set()
-    taken |= {path.stem.casefold() for path in folder.iterdir()}
-    names = []
-    for path in paths:
-        stem = _printable(path.stem)[:80]
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def _printable(text: object) -> str:
-    """Text without what UTF-8 cannot say, as in the names of some files."""
-    return str(text).encode("utf-8", "replace").decode()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written to.
-    """
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            part.write(content)
-            part.close()
-            os.chmod(part.name, 0o644)
-            os.replace(part.name, path)
-        except OSError as error:
-            raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from None
-        finally:
-            Path(part.name).unlink(missing_ok=True)
-
-
 def _as_json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _as_png(picture: "Image") -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _table(path: Path, grounding: "Grounding") -> Any:

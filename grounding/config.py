@@ -1,6 +1,9 @@
 """Settings: where they are, and the grounder that they describe. Hydra's border; nothing beyond knows of it."""
 
+import os
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,9 @@ _HERE = Path(__file__).resolve().parent
 # An installed wheel carries conf/ inside the package; a checkout keeps it beside the package.
 CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()))
 
-FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types
+FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types, any number of them
+# … and one path; in a sweep Hydra splits it at commas.
+PATHS = ("output", "data.path", "proposals.path", "task.bsds", "task.coco", "task.output")
 
 
 @dataclass
@@ -38,34 +43,78 @@ class GroundSettings:
     device: str = "auto"
 
 
+@dataclass
+class ProposeSettings:
+    """What ``python -m proposals`` takes."""
+
+    proposals: Any
+    output: str
+    data: Any = None
+    image: list[str] = field(default_factory=list)
+    workers: int | None = None
+    draw: int = 0
+
+
+@dataclass
+class TrainSettings:
+    """What ``python -m train`` takes."""
+
+    task: Any = None
+
+
 def register_settings() -> None:
     """Make the settings' types known to Hydra."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
+    ConfigStore.instance().store(name="propose_settings", node=ProposeSettings)
+    ConfigStore.instance().store(name="train_settings", node=TrainSettings)
+
+
+def run_command(run: Callable[[], None]) -> None:
+    """Run a command that Hydra wraps, and leave with its exit code: 0, 1 after an error of one line, 130 on Ctrl-C."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from grounding.command import all_completed, leave_interrupted
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of settings reach us, and leave as one line
+    sys.argv[1:] = quote_free_text(sys.argv[1:])
+    register_settings()
+    try:
+        run()
+        if not all_completed():
+            sys.exit(1)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        leave_interrupted()
 
 
 def quote_free_text(arguments: list[str]) -> list[str]:
-    """Quote the values of ``image=``, ``caption=`` and ``phrases=`` for Hydra, whose grammar would read them.
+    """Quote texts and paths for Hydra, whose grammar would read them.
 
-    Each may be given several times; the first occurrence then carries the list.
+    ``image=``, ``caption=`` and ``phrases=`` may be given several times; the first occurrence then carries the list.
 
     >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
     ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']
     """
+    is_sweep = "-m" in arguments or "--multirun" in arguments
     texts: dict[str, list[str]] = {}
-    others: list[str | None] = []
+    others: list[str] = []
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if equals and name in FREE_TEXT:
             if name not in texts:
                 others.append(name)
             texts.setdefault(name, []).append(text)
+        elif equals and name in PATHS and not is_sweep:
+            others.append(f"{name}={quote(text)}")
         else:
             others.append(argument)
     return [
-        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else str(other)
-        for other in others
+        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else other for other in others
     ]
 
 
@@ -95,31 +144,54 @@ def one_line(error: BaseException) -> str:
     return " ".join(message.split())
 
 
+def plain_settings(name: str, settings: Any) -> dict[str, Any]:
+    """The settings of a group, such as ``proposals``, as plain values.
+
+    Raises:
+        ValueError: none is chosen, or a value is missing.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    if settings is None:
+        raise ValueError(f"no {name}: choose one with {name}=…")
+    try:
+        values = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"Missing mandatory value: {error.full_key}") from error
+    except OmegaConfBaseException as error:
+        raise ValueError(one_line(error)) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def build_part(settings: dict[str, Any]) -> Any:
+    """The part, such as a proposer, that the plain settings of a group describe.
+
+    Raises:
+        ValueError: it cannot be made of its settings.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(settings, _convert_="all")
+    except InstantiationException as error:
+        raise ValueError(one_line(error.__cause__ or error)) from error
+
+
 def build_grounder(settings: Any) -> "Grounder":
     """The grounder that settings describe.
 
     Raises:
         ValueError: a part cannot be made of its settings.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-    from omegaconf.errors import OmegaConfBaseException
-
     from grounding.pipeline import Grounder
 
-    chosen = {"model": settings.model, "attention": settings.attention, "proposals": settings.proposals}
-    for name, part in chosen.items():
-        if part is None:
-            raise ValueError(f"no {name}: choose one with {name}=…")
-    try:
-        parts = [instantiate(part, _convert_="all") for part in chosen.values()]
-    except InstantiationException as error:
-        raise ValueError(one_line(error.__cause__ or error)) from error
-    except OmegaConfBaseException as error:
-        raise ValueError(one_line(error)) from error
+    parts = [plain_settings(name, settings[name]) for name in ("model", "attention", "proposals")]
     scoring = settings.scoring
     return Grounder(
-        *parts,
+        *map(build_part, parts),
         area_exponent=scoring.area_exponent,
         overlap=scoring.overlap,
         count=scoring.count,

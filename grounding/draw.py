@@ -85,14 +85,15 @@ def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
     return Image.fromarray((heat * opacity + grey * (1 - opacity)).clip(0, 255).astype(np.uint8))
 
 
-def _fitted(photo: Image.Image, width: int, height: int) -> tuple[Image.Image, float]:
+def fit(photo: Image.Image, width: int, height: int) -> tuple[Image.Image, float]:
+    """A photo in another size, as large as fits, and its scale."""
     scale = min(width / photo.width, height / photo.height)
     size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
     return photo.resize(size, Image.Resampling.LANCZOS), scale
 
 
 def _photo_with_boxes(photo: Image.Image, grounding: Grounding) -> Image.Image:
-    fitted, scale = _fitted(photo, WIDTH - 2 * MARGIN, TALLEST)
+    fitted, scale = fit(photo, WIDTH - 2 * MARGIN, TALLEST)
     draw = ImageDraw.Draw(fitted)
     taken: list[tuple[float, float, float, float]] = []
     for index, phrase in enumerate(grounding.phrases):
@@ -195,7 +196,7 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
     if not grounding.phrases:
         return []
     width = (WIDTH - (TILES + 1) * MARGIN) // TILES
-    small, scale = _fitted(photo, width, TALLEST // 2)
+    small, scale = fit(photo, width, TALLEST // 2)
     tiles = []
     for index, phrase in enumerate(grounding.phrases[:MOST_TILES]):
         tile = Image.new("RGB", (width, small.height + 46), PAPER)

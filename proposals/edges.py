@@ -1,13 +1,19 @@
 """Edge strength and orientation of a photo, what EdgeBoxes and hierarchies start from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
+WEIGHTS = Path(__file__).resolve().parent / "weights" / "edges.safetensors"
+MOST_PIXELS = 2_500_000  # that the network looks at; larger photos are scaled down, and their edges up again
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +22,91 @@ class Edges:
 
     strength: Floats  # (H, W) in [0, 1]
     orientation: Floats  # (H, W) in [0, π), of the normal, from the x axis towards the y axis
+
+
+def shrink(image: torch.Tensor, longest_side: int) -> Pixels:
+    """A photo (3, H, W) in [0, 1] as pixels (h, w, 3) uint8, no side longer than that."""
+    pixels: Pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    height, width = pixels.shape[:2]
+    scale = longest_side / max(height, width)
+    if scale >= 1:
+        return pixels
+    return _resize(pixels, (max(round(width * scale), 1), max(round(height * scale), 1)))
+
+
+class EdgeDetector:
+    """Edges that people would draw, by the network that ``python -m train task=edges`` trains.
+
+    Args:
+        weights: safetensors of an `EdgeNetwork`; the package's own by default.
+        scales: at which the photo is looked at; strengths are averaged.
+        device: where the network runs.
+
+    Raises:
+        ValueError: the weights cannot be read, a scale is not from 0.1 to 4, or the device cannot be used.
+    """
+
+    def __init__(
+        self, weights: str | Path | None = None, *, scales: Sequence[float] = (1.0,), device: str = "cpu"
+    ) -> None:
+        if not scales or not all(0.1 <= scale <= 4 for scale in scales):
+            raise ValueError(f"scales of edges are from 0.1 to 4, got {list(scales)}")
+        self.scales = tuple(scales)
+        self.device = device
+        self.network = _network(Path(weights or WEIGHTS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, pixels: Pixels) -> Edges:
+        """Edges of a photo (H, W, 3) uint8, RGB, of any size."""
+        strength = np.stack([self.strength(pixels, scale) for scale in self.scales]).mean(0, dtype=np.float32)
+        return Edges(strength, orientation_of(strength))
+
+    @torch.inference_mode()
+    def strength(self, pixels: Pixels, scale: float = 1.0) -> Floats:
+        """Strength (H, W) of the edges in a photo that is looked at in another scale."""
+        height, width = pixels.shape[:2]
+        scale *= min(1.0, (MOST_PIXELS / (height * width * scale**2)) ** 0.5)
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        images = torch.from_numpy(_resize(pixels, size)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        return _resize(torch.sigmoid(logits)[0, 0].cpu().numpy(), (width, height))
+
+
+def _network(weights: Path) -> torch.nn.Module:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from proposals.edge_network import EdgeNetwork, fold
+
+    network = EdgeNetwork()
+    try:
+        tensors = load_file(weights)
+        counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
+        network.load_state_dict(counters | {name: value.float() for name, value in tensors.items()})
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{weights}: weights of edges cannot be read: {error}") from None
+    except RuntimeError:
+        raise ValueError(f"{weights}: these are not weights of an edge network") from None
+    return fold(network)
+
+
+def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """An image in another size (width, height), without aliasing."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    enlarging = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if size[0] < image.shape[1] else enlarging
+    return np.asarray(cv2.resize(image, size, interpolation=method))
+
+
+def orientation_of(strength: Floats, *, sigma: float = 2.0) -> Floats:
+    """Orientation of the normal of edges (H, W) in [0, π): across it, smoothed strength bends down most."""
+    smooth = cv2.GaussianBlur(strength, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, ksize=5)
+    yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, ksize=5)
+    xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, ksize=5)
+    # The eigenvector of the Hessian with the lower eigenvalue.
+    normal = (0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2) % np.pi
+    return np.asarray(normal, np.float32)
 
 
 def gradient_edges(pixels: NDArray[Any], *, sigma: float = 1.5) -> Edges:

@@ -14,6 +14,7 @@ from PIL import Image
 from test_config import composed
 
 import grounding.__main__ as command
+from grounding.command import write
 from grounding.config import quote_free_text
 
 ROOT = command.Path(command.__file__).resolve().parent.parent
@@ -107,14 +108,14 @@ def test_a_command_that_makes_no_sense_says_what_would(ground, photos, words, me
 
 def test_nothing_is_left_half_written(tmp_path, monkeypatch):
     target = tmp_path / "result.json"
-    command.write(target, b"before")
+    write(target, b"before")
 
     def fail(source, destination):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match=r"result\.json cannot be written: No space left"):
-        command.write(target, b"after")
+        write(target, b"after")
     assert target.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [target]
 

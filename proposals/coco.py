@@ -1,0 +1,66 @@
+"""Photos of COCO (Lin et al. 2014) with the boxes and outlines of their objects."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo and its objects, as COCO has them."""
+
+    path: Path
+    index: int  # among all photos, which says its fold
+    size: tuple[int, int]  # (height, width)
+    boxes: tuple[tuple[float, ...], ...]  # (K, 4), x, y, width, height
+    polygons: tuple[tuple[tuple[float, ...], ...], ...]  # (K, parts, coordinates), x and y in turn
+
+
+def read_photos(folder: Path) -> list[Photo]:
+    """The photos of ``instances.json`` with their objects.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    path = folder / "instances.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    objects: dict[str, list[dict[str, Any]]] = {}
+    for item in content["annotations"]:
+        if not item.get("iscrowd"):
+            objects.setdefault(str(item["image_id"]), []).append(item)
+    return [
+        Photo(
+            folder / "images" / photo["file_name"],
+            index,
+            (photo["height"], photo["width"]),
+            tuple(tuple(item["bbox"]) for item in objects.get(str(photo["id"]), [])),
+            tuple(tuple(map(tuple, item["segmentation"])) for item in objects.get(str(photo["id"]), [])),
+        )
+        for index, photo in enumerate(content["images"])
+    ]
+
+
+def true_boxes(photo: Photo) -> Tensor:
+    """The boxes of its objects, (K, 4), xyxy."""
+    boxes = torch.tensor(photo.boxes, dtype=torch.float64).reshape(-1, 4)
+    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def true_masks(photo: Photo) -> Tensor:
+    """The pixels whose centres lie in its objects' outlines, (K, H, W) bool."""
+    from skimage.draw import polygon
+
+    masks = np.zeros((len(photo.polygons), *photo.size), bool)
+    for mask, parts in zip(masks, photo.polygons, strict=True):
+        for part in parts:
+            x, y = np.array(part).reshape(-1, 2).T - 0.5  # scikit-image has the centres at whole numbers
+            mask[polygon(y, x, photo.size)] = True  # type: ignore[no-untyped-call]
+    return torch.from_numpy(masks)

@@ -1,0 +1,133 @@
+"""Hierarchies of regions: watersheds of edges at several scales, aligned and combined (Pont-Tuset et al. 2017, 3-4).
+
+The mathematics of graphs and trees is higra's. All hierarchies of a photo are binary trees over one partition into
+superpixels, so that any of their regions is a set of the same superpixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import higra as hg
+import numpy as np
+from numpy.typing import NDArray
+
+from proposals.edges import Floats
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """A photo of (h, w) pixels, cut into n superpixels."""
+
+    superpixels: NDArray[np.int32]  # (h, w), from 0 to n - 1
+    pairs: Ints  # (E, 2), superpixels that share a border
+    lengths: NDArray[np.float64]  # (E,), of the shared borders, in pixels
+
+    @property
+    def count(self) -> int:
+        return int(self.superpixels.max()) + 1
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """Pixels of each superpixel, (n,)."""
+        return np.bincount(self.superpixels.ravel()).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """A binary tree over n superpixels: leaves 0 to n - 1 and regions n to 2n - 2, each after its parts."""
+
+    parents: Ints  # (2n - 1,); the root is its own
+    altitudes: NDArray[np.float64]  # (2n - 1,), the contour strength at which a region appears; 0 for superpixels
+
+    @property
+    def children(self) -> Ints:
+        """The two parts of each region that is no superpixel, (n - 1, 2)."""
+        count = (len(self.parents) + 1) // 2
+        order = np.argsort(self.parents[:-1], kind="stable")
+        return order.reshape(-1, 2) if count > 1 else np.zeros((0, 2), np.int64)
+
+
+def build_hierarchies(strengths: Sequence[Floats], *, most_superpixels: int) -> tuple[Partition, list[Hierarchy]]:
+    """The partition of a photo, and its hierarchies: the combined one, then one for each scale.
+
+    Args:
+        strengths: edges (h, w) in [0, 1] seen at each scale, from fine to coarse, all in the photo's own resolution.
+        most_superpixels: where the finest watershed has more, the weakest contours of all scales together give way.
+
+    Returns:
+        One hierarchy where there is one scale, which is then its own combination.
+    """
+    grid = hg.get_4_adjacency_graph(strengths[0].shape)
+    trees = [
+        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, strength.astype(np.float64), hg.WeightFunction.mean))
+        for strength in strengths
+    ]
+    labels = _leaves_of_pixels(trees[0][0])
+    graph, partition = _partition(grid, labels.reshape(strengths[0].shape))
+    contours = [_align(partition, tree, altitudes) for tree, altitudes in trees]
+    combined = hg.binary_partition_tree_average_linkage(graph, np.mean(contours, axis=0), partition.lengths)
+    if partition.count > most_superpixels:
+        coarse = hg.labelisation_horizontal_cut_from_num_regions(*combined, most_superpixels, "at_most")
+        every_pixel = [hg.rag_back_project_edge_weights(graph, of_scale) for of_scale in contours]
+        graph, partition = _partition(grid, np.asarray(coarse).reshape(strengths[0].shape))
+        contours = [hg.rag_accumulate_on_edges(graph, hg.Accumulators.mean, of_scale) for of_scale in every_pixel]
+    together = [np.mean(contours, axis=0)] if len(contours) > 1 else []
+    return partition, [_merge(graph, contour, partition.lengths) for contour in [*together, *contours]]
+
+
+def _leaves_of_pixels(tree: Any) -> Ints:
+    graph = hg.CptHierarchy.get_leaf_graph(tree)
+    return np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int64)
+
+
+def _partition(grid: Any, labels: NDArray[Any]) -> tuple[Any, Partition]:
+    """The connected regions of equal labels: higra's graph of them, and our record."""
+    graph = hg.make_region_adjacency_graph_from_labelisation(grid, labels)
+    superpixels = np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int32).reshape(labels.shape)
+    lengths = hg.rag_accumulate_on_edges(graph, hg.Accumulators.counter, np.ones(grid.num_edges()))
+    pairs = np.stack(graph.edge_list(), 1).astype(np.int64)
+    return graph, Partition(superpixels, pairs, np.asarray(lengths, np.float64))
+
+
+def _align(partition: Partition, tree: Any, altitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The strength of a hierarchy's contours on the borders of a partition, (E,).
+
+    A superpixel lies in the hierarchy's finest region with which it shares most pixels, and so in all that hold it.
+    """
+    own = _leaves_of_pixels(tree)
+    width = own.max() + 1
+    shared, pixels = np.unique(partition.superpixels.ravel().astype(np.int64) * width + own, return_counts=True)
+    order = np.argsort(pixels, kind="stable")  # the last to be written is the largest
+    leaf = np.zeros(partition.count, np.int64)
+    leaf[shared[order] // width] = shared[order] % width
+    ends = leaf[partition.pairs]
+    contour: NDArray[np.float64] = altitudes[tree.lowest_common_ancestor(ends[:, 0].copy(), ends[:, 1].copy())]
+    return contour
+
+
+def _merge(graph: Any, contour: NDArray[np.float64], lengths: NDArray[np.float64]) -> Hierarchy:
+    """Merge the two regions with the weakest border, the mean along it, until one is left."""
+    if graph.num_edges() == 0:
+        return Hierarchy(np.zeros(1, np.int64), np.zeros(1))
+    tree, altitudes = hg.binary_partition_tree_average_linkage(graph, contour, lengths)
+    return Hierarchy(np.asarray(tree.parents(), np.int64), np.asarray(altitudes, np.float64))
+
+
+def contour_map(partition: Partition, hierarchy: Hierarchy) -> NDArray[np.float64]:
+    """The ultrametric contour map, (2h + 1, 2w + 1): on a border, the strength at which its two sides become one."""
+    tree = hg.Tree(hierarchy.parents)
+    grid = hg.get_4_adjacency_graph(partition.superpixels.shape)
+    leaves = partition.superpixels.ravel().astype(np.int64)
+    sources, targets = grid.edge_list()
+    common = tree.lowest_common_ancestor(leaves[sources], leaves[targets])
+    contour = hierarchy.altitudes[common] * (leaves[sources] != leaves[targets])
+    drawn: NDArray[np.float64] = hg.graph_4_adjacency_2_khalimsky(grid, contour, add_extra_border=True)
+    return drawn
+
+
+def calibrate(strength: NDArray[np.float64], *, threshold: float = 0.35, slope: float = 8.0) -> NDArray[np.float64]:
+    """The release's sigmoid of the combined contour strength; zeros stay."""
+    return np.where(strength > 0, 1 / (1 + np.exp(-slope * (strength - threshold))), 0)

@@ -1,0 +1,152 @@
+"""Multiscale combinatorial grouping (MCG, Pont-Tuset et al. 2017): ranked segments of a photo; SCG, of one scale."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grounding.images import ImageSource, load_image
+from grounding.records import Segments
+from proposals.edges import EdgeDetector, Pixels, shrink
+from proposals.grouping import Groups, Reals, group
+from proposals.hierarchy import Hierarchy, Partition, build_hierarchies, calibrate, contour_map
+from proposals.ranking import RANKER, diversify, load_forest
+from proposals.settings import check_limits
+from proposals.spectral import globalise
+
+SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
+LONGEST_SIDE = 500  # pixels
+MOST_SUPERPIXELS = 2000
+MOST_RANKED = 5000  # candidates that are ranked for diversity
+MCG_SCALES = (2.0, 1.0, 0.5)
+# How many singles, pairs, triplets and 4-tuples: of the combined hierarchy, then of each scale from fine to coarse.
+MCG_CANDIDATES = ((90, 900, 200, 500), (2000, 700, 5000, 3000), (300, 700, 5000, 10_000), (300, 200, 300, 4000))
+SCG_CANDIDATES = ((700,), (4000,), (6000,), (3000,))
+
+
+class MCG:
+    """Segments of a photo, ranked by how likely they are objects and by how different they are.
+
+    Args:
+        count: how many segments at most.
+        scales: at which edges are looked for, from fine to coarse.
+        candidates: how many singles, pairs, triplets and 4-tuples (rows) of the combined hierarchy and of each scale's
+            (columns); of the one hierarchy where there is one scale.
+        theta: θ of maximal marginal relevance, from 0 (diversity alone) to 1 (likely objects alone).
+        longest_side: to which larger photos are scaled first, in pixels.
+        most_superpixels: of the partition that segments consist of.
+        spectral: weight of the contours' globalisation, from 0 (none, and no time spent) to 1.
+        edges: weights of the edge network; the package's own by default.
+        ranker: trees of the ranking forest; the package's own by default.
+        device: where the edge network runs.
+
+    Raises:
+        ValueError: a setting is out of its range, or a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int = 500,
+        scales: Sequence[float] = MCG_SCALES,
+        candidates: Sequence[Sequence[int]] = MCG_CANDIDATES,
+        theta: float = 0.7,
+        longest_side: int = LONGEST_SIDE,
+        most_superpixels: int = MOST_SUPERPIXELS,
+        spectral: float = 0.0,
+        edges: str | Path | None = None,
+        ranker: str | Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        check_limits(
+            "MCG",
+            count=(count, 1, 100_000),
+            theta=(theta, 0, 1),
+            longest_side=(longest_side, SMALLEST, 4000),
+            most_superpixels=(most_superpixels, 2, 100_000),
+            spectral=(spectral, 0, 1),
+        )
+        columns = len(scales) + (len(scales) > 1)
+        if len(candidates) != 4 or any(len(row) != columns for row in candidates):
+            raise ValueError(
+                f"MCG: candidates must be 4 rows (singles to 4-tuples) of {columns} counts, got {list(candidates)}"
+            )
+        self.count = int(count)
+        self.scales = tuple(scales)
+        self.candidates = tuple(tuple(row) for row in candidates)
+        self.theta = theta
+        self.longest_side = longest_side
+        self.most_superpixels = int(most_superpixels)
+        self.spectral = spectral
+        self.detect = EdgeDetector(edges, scales=scales, device=device)
+        self.rank = load_forest(ranker or RANKER)
+
+    def __call__(self, image: ImageSource) -> Segments:
+        """Segments, best first; their superpixels are those of the photo, or of the smaller copy that was looked at.
+
+        Raises:
+            ValueError: the image cannot be read (see `grounding.images.load_image`).
+        """
+        loaded = load_image(image)
+        height, width = loaded.shape[-2:]
+        pixels = shrink(loaded, self.longest_side)
+        rows, columns = pixels.shape[:2]
+        if min(rows, columns) < SMALLEST:
+            return to_segments(Groups.none(), np.zeros(0), np.zeros((rows, columns), np.int32), (height, width))
+        partition, _, groups = self._find(pixels)
+        scores = self.rank(groups.features)
+        best = np.argsort(-scores, kind="stable")[:MOST_RANKED]
+        chosen, values = diversify(groups[best], scores[best], partition.areas, theta=self.theta, count=self.count)
+        return to_segments(groups[best][chosen], values, partition.superpixels, (height, width))
+
+    def contour_map(self, image: ImageSource) -> Reals:
+        """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1)."""
+        partition, hierarchies, _ = self._find(shrink(load_image(image), self.longest_side))
+        return calibrate(contour_map(partition, hierarchies[0]))
+
+    def _find(self, pixels: Pixels) -> tuple[Partition, list[Hierarchy], Groups]:
+        return find_groups(
+            pixels,
+            self.detect,
+            scales=self.scales,
+            candidates=self.candidates,
+            most_superpixels=self.most_superpixels,
+            spectral=self.spectral,
+        )
+
+
+# Single-scale combinatorial grouping: quicker, and a little less recall.
+SCG = partial(MCG, scales=(1.0,), candidates=SCG_CANDIDATES)
+
+
+def find_groups(
+    pixels: Pixels,
+    detect: EdgeDetector,
+    *,
+    scales: Sequence[float] = MCG_SCALES,
+    candidates: Sequence[Sequence[int]] = MCG_CANDIDATES,
+    most_superpixels: int = MOST_SUPERPIXELS,
+    spectral: float = 0.0,
+) -> tuple[Partition, list[Hierarchy], Groups]:
+    """The partition of a photo (h, w, 3), its hierarchies, and all candidates, not yet ranked; settings as of `MCG`."""
+    strengths = [detect.strength(pixels, scale) for scale in scales]
+    if spectral > 0:
+        strengths = [globalise(strength, weight=spectral) for strength in strengths]
+    partition, hierarchies = build_hierarchies(strengths, most_superpixels=most_superpixels)
+    return partition, hierarchies, group(partition, hierarchies, candidates)
+
+
+def to_segments(groups: Groups, scores: Reals, superpixels: NDArray[np.int32], size: tuple[int, int]) -> Segments:
+    """Groups as segments, best first as they come, with boxes in pixels of a photo of that size (height, width)."""
+    rows, columns = superpixels.shape
+    stretch = np.array([size[1] / columns, size[0] / rows] * 2)
+    offsets, indices = groups.members
+    return Segments(
+        torch.from_numpy((groups.boxes * stretch).astype(np.float32)),
+        torch.from_numpy(scores.astype(np.float32)),
+        torch.from_numpy(superpixels),
+        (torch.from_numpy(offsets), torch.from_numpy(indices)),
+    )

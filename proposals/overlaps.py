@@ -1,0 +1,68 @@
+"""How much proposals and objects overlap, by boxes and by outlines."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from grounding.records import Regions, Segments
+from grounding.scoring import score_boxes
+
+Floats = NDArray[np.float64]
+
+
+def box_overlaps(regions: Regions, true_boxes: Tensor) -> Floats:
+    """IoU of each object's box with each of N proposals' boxes, best proposal first.
+
+    Shapes:
+        true_boxes: (K, 4), xyxy in pixels of the photo.
+        returns: (K, N).
+    """
+    overlaps: Floats = box_iou(true_boxes.double(), regions.boxes.double()).numpy()
+    return np.nan_to_num(overlaps)  # NaN of two empty boxes
+
+
+def mask_overlaps(regions: Regions, masks: Tensor) -> Floats:
+    """IoU of each object's mask with each of N proposals: with its outline where it has one, else with its box.
+
+    No proposal's mask is made. What segments share with an object is a sum over superpixels; boxes are summed by a
+    summed-area table.
+
+    Shapes:
+        masks: (K, H, W), bool, at the size of the photo.
+        returns: (K, N); 0 where both are empty.
+    """
+    if isinstance(regions, Segments):
+        shared, areas = _shared_by_segments(regions, masks)
+    else:
+        shared, areas = _shared_by_boxes(regions, masks)
+    union = masks.flatten(1).sum(1)[:, None].numpy() + areas - shared
+    return shared / np.where(union > 0, union, 1)
+
+
+def _shared_by_segments(segments: Segments, masks: Tensor) -> tuple[Floats, Floats]:
+    """Pixels in each object and segment, (K, N), and in each segment, (N,)."""
+    from scipy.sparse import csr_matrix
+
+    height, width = masks.shape[1:]
+    rows, columns = (
+        (torch.arange(size) * have // size)  # superpixels may be those of a smaller copy
+        for size, have in zip((height, width), segments.superpixels.shape, strict=True)
+    )
+    labels = segments.superpixels[rows[:, None], columns].long()
+    count = int(torch.cat([segments.superpixels.flatten(), segments.members[1]]).max()) + 1  # some have no pixels
+    pixels = torch.bincount(labels.flatten(), minlength=count).double().numpy()
+    inside = np.zeros((count, len(masks)))
+    for k, mask in enumerate(masks):
+        inside[:, k] = torch.bincount(labels[mask], minlength=count)
+    offsets, indices = (each.numpy() for each in segments.members)
+    members = csr_matrix((np.ones(len(indices)), indices, offsets), shape=(len(segments), count))
+    return (members @ inside).T, members @ pixels
+
+
+def _shared_by_boxes(regions: Regions, masks: Tensor) -> tuple[Floats, Floats]:
+    """Pixels in each object and box, (K, N), parts of pixels included; and in each box, (N,)."""
+    shared = [score_boxes(mask.double(), regions.boxes, area_exponent=0).numpy() for mask in masks]
+    areas = score_boxes(torch.ones(masks.shape[1:], dtype=torch.float64), regions.boxes, area_exponent=0).numpy()
+    return np.array(shared).reshape(len(masks), len(regions)), areas

@@ -1,0 +1,251 @@
+"""Proposals of many photos in one HDF5 file.
+
+A photo is found by its pixels: a path, an array and a tensor of it are the same, and a moved file is still known.
+
+    /                   format, settings, versions (both JSON), created
+    /photos/KEY         name, size (height, width)
+        boxes, scores   (N, 4) and (N,) float32, best first
+        superpixels, offsets, indices    as in `Segments`, where the method knows outlines; unsigned integers
+    /index              for each file a line of JSON [name, key, stamp]; several may be the same photo
+    /failed             for each photo that could not be read a line of JSON [name, error]
+
+Texts are plain bytes: with HDF5's own strings of variable length, a damaged file can hang its reader.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grounding.command import in_one_line, printable
+from grounding.images import ImageSource, load_image
+from grounding.records import Regions, Segments
+
+FORMAT = b"phrase-grounding proposals 1"
+PACKAGES = ("phrase-grounding", "numpy", "torch", "opencv-contrib-python-headless", "higra", "pillow", "h5py")
+DAMAGE = (OSError, RuntimeError, KeyError, TypeError)  # what h5py raises of a damaged file
+LARGEST = 2**30  # bytes of an array, against files that claim more than a photo can have
+
+
+class File(NamedTuple):
+    """A file whose proposals are kept; several may show the same photo."""
+
+    name: str  # as the run that added it named it
+    key: str  # of its pixels, see `key_of`
+    stamp: str  # see `proposals.writer.stamp_of`
+
+
+class Stored:
+    """Proposals that ``python -m proposals`` has kept. May be handed to other processes.
+
+    Args:
+        path: the file.
+        count: the best so many of each photo; None is all.
+
+    Raises:
+        ValueError: there is no such file, it is of another kind, format or cut short, or count is not positive.
+    """
+
+    def __init__(self, path: str | Path, *, count: int | None = None) -> None:
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ValueError(f"Stored: count must be at least 1, or null, got {count!r}")
+        self.path = Path(path).expanduser()
+        self.count = count
+        self._opened: tuple[int, h5py.File] | None = None  # by which process
+        self._photos()
+
+    def __call__(self, image: ImageSource) -> Regions:
+        """The proposals of a photo, best first, as `Segments` where there are outlines.
+
+        Raises:
+            ValueError: the image cannot be read, the store does not hold it, or holds what no proposals can be.
+        """
+        loaded = load_image(image)
+        what = printable(image) if isinstance(image, str | Path) else "a photo of {1}×{2} pixels".format(*loaded.shape)
+        key = key_of(loaded)
+        if key not in self:
+            raise ValueError(
+                f"{what} is not among the {len(self)} photos of {self.path}; `python -m proposals image=PHOTO "
+                f"output={self.path}` with the settings of that file adds it{changes_since(self.versions)}"
+            )
+        try:
+            return _regions(_group(self._photos(), key), self.count)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: the proposals of {what} cannot be read: {error}") from None
+
+    def __contains__(self, key: str) -> bool:
+        """Whether there are proposals of the pixels that have this key (see `key_of`)."""
+        return _has(self._photos(), key)
+
+    def __len__(self) -> int:
+        """How many different photos there are."""
+        return len(self._photos())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the proposals, as in ``conf/proposals``."""
+        return _values(self._file(), "settings")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the packages that made them."""
+        return _values(self._file(), "versions")
+
+    def files(self) -> list[File]:
+        """Those whose proposals are there, in the order in which they came."""
+        return [File(*row) for row in _rows(self._file(), "index", len(File._fields))]
+
+    def keys(self) -> set[str]:
+        """Of the photos."""
+        try:
+            return set(self._photos())
+        except DAMAGE as error:
+            raise ValueError(f"{self.path}: damaged: {in_one_line(error)}") from None
+
+    def failed(self) -> dict[str, str]:
+        """The files that could not be read, and why."""
+        return {row[0]: row[1] for row in _rows(self._file(), "failed", 2)}
+
+    def copy(self, photos: h5py.Group) -> None:
+        """Copy all photos that are not there into the photos of another store."""
+        for key in self._photos():
+            if key not in photos:
+                photos.copy(_group(self._photos(), key), photos, key)
+
+    def _file(self) -> h5py.File:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), _open(self.path))
+        return self._opened[1]
+
+    def _photos(self) -> h5py.Group:
+        return _group(self._file(), "photos")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+
+def key_of(image: Tensor) -> str:
+    """What photos (3, H, W) in [0, 1] of the same size and pixels share, and no others, in hexadecimal."""
+    pixels = (image * 255).round().byte().contiguous().cpu().numpy()
+    return blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).hexdigest()
+
+
+def check_outlines(count: int, superpixels: NDArray[Any], offsets: NDArray[Any], indices: NDArray[Any]) -> None:
+    """Raise a `ValueError` unless segments are sets of their superpixels (see `Segments`)."""
+    if superpixels.ndim != 2 or superpixels.size == 0 or superpixels.min() < 0:
+        raise ValueError(f"expected superpixels (h, w) from 0, got {superpixels.shape}")
+    if offsets.shape != (count + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any() or indices.ndim != 1:
+        raise ValueError(f"the offsets of {count} segments must be {count + 1}, from 0, none less than the one before")
+    if offsets[-1] != len(indices) or (len(indices) and not 0 <= indices.min() <= indices.max() <= superpixels.max()):
+        raise ValueError("segments have members that are no superpixels")
+
+
+def _regions(group: h5py.Group, count: int | None) -> Regions:
+    boxes, scores = (_array(group, name, "f", count).astype(np.float32) for name in ("boxes", "scores"))
+    if not np.isfinite(boxes).all() or not np.isfinite(scores).all():
+        raise ValueError("they hold NaN or infinity")
+    ranked = torch.from_numpy(boxes), torch.from_numpy(scores)
+    if not _has(group, "superpixels"):
+        return Regions(*ranked)
+    superpixels = _array(group, "superpixels", "u").astype(np.int32)
+    offsets = _array(group, "offsets", "u", len(scores) + 1).astype(np.int64)
+    indices = _array(group, "indices", "u", int(offsets[-1]) if len(offsets) else 0).astype(np.int64)
+    check_outlines(len(scores), superpixels, offsets, indices)
+    return Segments(*ranked, torch.from_numpy(superpixels), (torch.from_numpy(offsets), torch.from_numpy(indices)))
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        if not path.is_file():
+            raise ValueError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+        file = h5py.File(path, "r")
+        found = file.attrs.get("format")
+    except DAMAGE as error:
+        raise ValueError(f"{path}: no store of proposals, or cut short: {in_one_line(error)}") from None
+    if not isinstance(found, bytes) or found != FORMAT:
+        raise ValueError(f"{path}: no store of proposals of this version ({FORMAT.decode()})")
+    return file
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group:
+    return _own(parent, name, h5py.Group)
+
+
+def _array(group: h5py.Group, name: str, kinds: str, stop: int | None = None) -> NDArray[Any]:
+    """The beginning of a dataset; what it claims is checked before it is read."""
+    data = _own(group, name, h5py.Dataset)
+    if data.external or data.is_virtual or data.dtype.kind not in kinds or data.nbytes > LARGEST or data.ndim == 0:
+        raise ValueError(f"{group.file.filename}: {data.name} is not what a store has there")
+    try:
+        return np.asarray(data[:stop])
+    except DAMAGE as error:
+        raise ValueError(f"{group.file.filename}: {data.name} is damaged: {in_one_line(error)}") from None
+
+
+def _own(parent: h5py.Group, name: str, kind: type) -> Any:
+    """A member of a group, never one of another file that a link or the data themselves lead to."""
+    try:
+        member = parent[name] if _has(parent, name) else None
+    except DAMAGE:
+        member = None
+    if not isinstance(member, kind):
+        raise ValueError(f"{parent.file.filename}: {parent.name} has no {name}, or it is damaged")
+    return member
+
+
+def _has(parent: h5py.Group, name: str) -> bool:
+    """Whether a group has a member of its own; links are not followed."""
+    links = parent.id.links
+    try:
+        return bool(links.exists(name.encode()) and links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD)
+    except DAMAGE:
+        return False
+
+
+def _rows(file: h5py.File, name: str, columns: int) -> list[list[str]]:
+    """The lines of a table of texts."""
+    try:
+        rows = [json.loads(line) for line in _array(file, name, "u").tobytes().splitlines()]
+    except (ValueError, RecursionError):
+        rows = [None]
+    if not all(isinstance(row, list) and len(row) == columns and all(isinstance(t, str) for t in row) for row in rows):
+        raise ValueError(f"{file.filename}: {name} is damaged")
+    return rows
+
+
+def _values(file: h5py.File, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(bytes(file.attrs[name]))
+    except (*DAMAGE, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file.filename}: no store of proposals: it does not tell its {name}")
+    return values
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Of the installed packages that proposals depend on."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def changes_since(made_with: Mapping[str, str]) -> str:
+    """What to say where a file was made with other versions of packages; else nothing."""
+    here = package_versions()
+    other = [name for name, old in made_with.items() if name in here and here[name] not in str(old).split(", ")]
+    return "".join(f"; made with {name} {made_with[name]}, here is {here[name]}" for name in other)

@@ -1,0 +1,160 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_fill_holes
+
+from proposals.grouping import NEAR_DUPLICATE, candidates, group, leaf_intervals
+from proposals.hierarchy import build_hierarchies
+
+PLENTY = 10**6
+
+
+@st.composite
+def scenes(draw, most=9):
+    random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    size = draw(st.integers(5, 16)), draw(st.integers(5, 16))
+    maps = [random.random(size).astype(np.float32) for _ in range(3)]
+    return build_hierarchies(maps, most_superpixels=draw(st.integers(2, most)))
+
+
+def leaves_of(hierarchy, region):
+    leaves = (len(hierarchy.parents) + 1) // 2
+    if region < leaves:
+        return {region}
+    first, second = np.flatnonzero(hierarchy.parents[:-1] == region)
+    return leaves_of(hierarchy, first) | leaves_of(hierarchy, second)
+
+
+def brute_candidates(partition, hierarchy, size):
+    """All groups of so many touching regions that exist together, at the split of which they are new."""
+    leaves = partition.count
+    members = [leaves_of(hierarchy, region) for region in range(2 * leaves - 1)]
+    pairs = {frozenset(pair) for pair in partition.pairs.tolist()}
+
+    def touch(a, b):
+        return any(frozenset((u, v)) in pairs for u in members[a] for v in members[b])
+
+    def is_connected(regions):
+        reached, rest = {regions[0]}, set(regions[1:])
+        while more := {b for b in rest if any(touch(a, b) for a in reached)}:
+            reached |= more
+            rest -= more
+        return not rest
+
+    found = {(2 * leaves - 2,)} if size == 1 else set()
+    for split in range(2 * leaves - 2, leaves - 1, -1):
+        standing = [r for r in range(2 * leaves - 2) if r < split <= hierarchy.parents[r]]
+        new = [r for r in standing if hierarchy.parents[r] == split]
+        found |= {
+            regions
+            for regions in combinations(standing, size)
+            if len(set(regions) & set(new)) == 1 and is_connected(regions)
+        }
+    return found
+
+
+@settings(max_examples=30)
+@given(scenes())
+def test_candidates_are_all_groups_of_touching_regions_that_exist_together(scene):
+    partition, hierarchies = scene
+    for size in range(1, 5):
+        counts = [PLENTY if size == wanted else 0 for wanted in range(1, 5)]
+        found = candidates(partition, hierarchies[0], counts)
+        assert len(found) == len(set(found))
+        assert set(found) == brute_candidates(partition, hierarchies[0], size)
+
+
+@given(scenes(most=30), st.integers(0, 40))
+def test_fewer_candidates_are_the_first_of_more(scene, count):
+    partition, hierarchies = scene
+    few = candidates(partition, hierarchies[0], [count] * 4)
+    more = candidates(partition, hierarchies[0], [100] * 4)
+    for size in range(1, 5):
+        first = [one for one in more if len(one) == size][:count]
+        assert [one for one in few if len(one) == size] == first
+
+
+@given(scenes(most=30))
+def test_every_region_is_an_interval_of_leaves(scene):
+    partition, hierarchies = scene
+    for hierarchy in hierarchies:
+        starts, ends, order = leaf_intervals(hierarchy)
+        assert sorted(order) == list(range(partition.count))
+        for region in range(2 * partition.count - 1):
+            assert set(order[starts[region] : ends[region]]) == leaves_of(hierarchy, region)
+
+
+def masks_of(partition, groups):
+    offsets, members = groups.members
+    return [np.isin(partition.superpixels, members[offsets[i] : offsets[i + 1]]) for i in range(len(groups))]
+
+
+def perimeter(mask):
+    padded = np.pad(mask, 1).astype(int)
+    return np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
+
+
+@settings(max_examples=30)
+@given(scenes(most=25), st.sampled_from([3, 50]))
+def test_groups_are_filled_measured_and_distinct(scene, count):
+    partition, hierarchies = scene
+    groups = group(partition, hierarchies, [[count] * 4] * 4)
+    masks = masks_of(partition, groups)
+    height, width = partition.superpixels.shape
+    side = (height * width) ** 0.5
+    for mask, box, area, features in zip(masks, groups.boxes, groups.areas, groups.features, strict=True):
+        assert (binary_fill_holes(mask) == mask).all()
+        y, x = np.nonzero(mask)
+        assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+        assert area == mask.sum()
+        box_area = (box[2] - box[0]) * (box[3] - box[1])
+        assert features[3] == pytest.approx(area / side**2)
+        assert features[4] == pytest.approx(perimeter(mask) / side)
+        assert features[7] == pytest.approx(perimeter(mask) ** 2 / area)
+        assert features[9:13] == pytest.approx(box / [width, height, width, height])
+        assert features[13] == pytest.approx(box_area / side**2)
+        assert features[14] == pytest.approx(area / box_area)
+        assert features[15] == pytest.approx((box[2] - box[0]) / (box[3] - box[1]))
+        assert 0 <= features[0] <= features[1] + 1e-6
+        assert 0 < features[2] <= 1
+    for a, b in combinations(masks, 2):
+        assert (a & b).sum() / (a | b).sum() < NEAR_DUPLICATE + 1e-9
+
+
+@settings(max_examples=30)
+@given(scenes(most=8))
+def test_no_candidate_is_lost_but_to_a_near_duplicate(scene):
+    partition, hierarchies = scene
+    groups = group(partition, hierarchies, [[PLENTY] * 4] * 4)
+    kept = masks_of(partition, groups)
+    for hierarchy in hierarchies:
+        for size in range(1, 5):
+            for regions in brute_candidates(partition, hierarchy, size):
+                members = set().union(*(leaves_of(hierarchy, region) for region in regions))
+                mask = np.isin(partition.superpixels, list(members))
+                # Parts are compared before holes are filled, and outlines after: two steps of near duplicates.
+                near = [(m & mask).sum() / (m | mask).sum() for m in kept]
+                filled = binary_fill_holes(mask)
+                near += [(m & filled).sum() / (m | filled).sum() for m in kept]
+                assert max(near) > NEAR_DUPLICATE**2 - 0.05
+
+
+def test_a_ring_is_filled():
+    """A frame of three superpixels around a fourth: the three together are the whole square."""
+    strength = np.zeros((30, 30), np.float32)
+    strength[5, 5:25] = strength[24, 5:25] = strength[5:25, 5] = strength[5:25, 24] = 0.9
+    strength[10:20, 10] = strength[10:20, 19] = strength[10, 10:20] = strength[19, 10:20] = 0.8
+    partition, hierarchies = build_hierarchies([strength] * 3, most_superpixels=100)
+    groups = group(partition, hierarchies, [[100] * 4] * 4)
+    frames = [index for index, box in enumerate(groups.boxes) if 4 < box.min() < 8 and 22 < box.max() < 26]
+    assert len(frames) == 1  # the frame and the square in it are one group, not two
+    x1, y1, x2, y2 = groups.boxes[frames[0]]
+    assert groups.areas[frames[0]] > 0.95 * (x2 - x1) * (y2 - y1)
+
+
+def test_a_photo_without_contours_has_no_groups():
+    partition, hierarchies = build_hierarchies([np.zeros((20, 20), np.float32)] * 3, most_superpixels=100)
+    assert len(group(partition, hierarchies, [[100] * 4] * 4)) == 0

@@ -1,0 +1,39 @@
+"""``python -m train``: train what the other commands use."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import hydra
+
+from grounding.command import attempt, printable
+from grounding.config import CONFIG_DIR, build_part, plain_settings, run_command
+
+log = logging.getLogger("train")
+
+
+def main() -> None:
+    """The command line."""
+    run_command(run)
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
+def run(settings: Any) -> None:
+    """Train what the settings name; what goes wrong is logged, and a sweep goes on."""
+    attempt(lambda: train(settings), log, if_interrupted="the same command goes on from the last checkpoint")
+
+
+def train(settings: Any) -> bool:
+    """Train, say where the result is, and return True.
+
+    Raises:
+        ValueError: a setting is wrong, or data are missing.
+        OSError: the result cannot be written.
+    """
+    written: Path = build_part(plain_settings("task", settings.task))
+    log.info("written: %s", printable(written))
+    return True
+
+
+if __name__ == "__main__":
+    main()
