@@ -67,7 +67,8 @@ class Segments(Regions):
     def areas(self) -> Tensor:
         """Pixels of ``superpixels`` in each segment, (N,) int64."""
         offsets, indices = self.members
-        pixels = torch.bincount(self.superpixels.flatten().long())
+        most = int(indices.max()) + 1 if len(indices) else 0  # a superpixel of a smaller copy may have no pixels
+        pixels = torch.bincount(self.superpixels.flatten().long(), minlength=most)
         running = torch.nn.functional.pad(pixels[indices.long()].cumsum(0), (1, 0))
         return running[offsets[1:].long()] - running[offsets[:-1].long()]
 

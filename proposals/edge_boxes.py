@@ -1,5 +1,6 @@
 """EdgeBoxes (Zitnick and Dollár 2014): boxes that wholly contain contours, by OpenCV."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ class EdgeBoxes:
         widest: a box's longer side over its shorter one, at most.
         longest_side: to which larger photos are scaled first, in pixels.
         edges: ``learned`` by the edge network, or of the colour's ``gradient``.
+        scales: at which learned edges are looked for.
         weights: of the edge network; the package's own by default.
         device: where the edge network runs.
 
@@ -44,6 +46,7 @@ class EdgeBoxes:
         widest: float = 3.0,
         longest_side: int = 500,
         edges: str = "learned",
+        scales: Sequence[float] = (0.5, 1.0),
         weights: str | Path | None = None,
         device: str = "cpu",
     ) -> None:
@@ -59,7 +62,9 @@ class EdgeBoxes:
         )
         if edges not in ("learned", "gradient"):
             raise ValueError(f"EdgeBoxes: edges are learned or gradient, got {edges!r}")
-        self.detect = gradient_edges if edges == "gradient" else EdgeDetector(weights, device=device)
+        self.detect = gradient_edges if edges == "gradient" else EdgeDetector(weights, scales=scales, device=device)
+        # Made for edges of structured forests, most of which are weak; squared, learned ones are like them.
+        self.power = 1 if edges == "gradient" else 2
         self.count = int(count)
         self.step = step
         self.overlap = overlap
@@ -89,7 +94,7 @@ class EdgeBoxes:
             maxAspectRatio=self.widest,
             maxBoxes=self.count,
         )
-        found, scores = search.getBoundingBoxes(thin(edges), edges.orientation)
+        found, scores = search.getBoundingBoxes(thin(edges) ** self.power, edges.orientation)
         if len(found) == 0:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
         boxes = np.asarray(found, dtype=np.float32)  # x, y, width, height

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import higra as hg
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from proposals.compiled import compiled
 from proposals.hierarchy import Hierarchy, Ints, Partition
 
 Reals = NDArray[np.float64]
@@ -154,7 +154,7 @@ def _splits(partition: Partition, hierarchy: Hierarchy) -> Iterator[tuple[int, l
         yield leaves + index, parts, [beside[offsets[part, 0] : offsets[part, 1]].tolist() for part in parts]
 
 
-@njit(cache=True)
+@compiled
 def _beside(children, of_leaf, neighbours):  # type: ignore[no-untyped-def]
     """What lies beside each region just before it merges: where it is in a list, (2n - 1, 2), and the list."""
     leaves = len(children) + 1
@@ -210,7 +210,7 @@ def leaf_intervals(hierarchy: Hierarchy) -> tuple[Ints, Ints, Ints]:
     return starts, starts + sizes, np.argsort(starts[:leaves])
 
 
-@njit(cache=True)
+@compiled
 def _starts(parents, sizes):  # type: ignore[no-untyped-def]
     starts = np.zeros_like(parents)
     free = np.zeros_like(parents)
@@ -264,7 +264,7 @@ def _graph(partition: Partition, hierarchy: Hierarchy) -> _Graph:
     )
 
 
-@njit(cache=True)
+@compiled
 def _outline(intervals, order, offsets, neighbours, lengths, strengths, border, areas, boxes):  # type: ignore[no-untyped-def]
     """Fill the holes of candidates, and measure them.
 
@@ -351,7 +351,7 @@ def _outline(intervals, order, offsets, neighbours, lengths, strengths, border, 
     return starts, members[: starts[-1]], outline
 
 
-@njit(cache=True)
+@compiled
 def _distinct_parts(intervals, running, jaccard):  # type: ignore[no-untyped-def]
     """Which candidates of one hierarchy are no near duplicates of an earlier one that is kept.
 
@@ -384,14 +384,14 @@ def _distinct_parts(intervals, running, jaccard):  # type: ignore[no-untyped-def
     return np.flatnonzero(keep)
 
 
-@njit(cache=True)
+@compiled
 def _bins(areas, jaccard):  # type: ignore[no-untyped-def]
     """Bins of like areas, and empty lists of what is in them; bins of near duplicates differ by one at most."""
     bins = (np.log(np.maximum(areas, 1)) / np.log(1 / jaccard)).astype(np.int64)
     return bins, np.full(bins.max() + 3, -1), np.full(len(areas), -1)
 
 
-@njit(cache=True)
+@compiled
 def _distinct(offsets, members, weights, areas, boxes, jaccard):  # type: ignore[no-untyped-def]
     """Which candidates, of any hierarchy, are no near duplicates of an earlier one that is kept."""
     total = len(areas)
@@ -411,13 +411,13 @@ def _distinct(offsets, members, weights, areas, boxes, jaccard):  # type: ignore
     return np.flatnonzero(keep)
 
 
-@njit(cache=True)
+@compiled
 def box_intersection(a, b):  # type: ignore[no-untyped-def]
     """The area that two boxes (4,) share."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
 
 
-@njit(cache=True)
+@compiled
 def shared(offsets, members, weights, i, j):  # type: ignore[no-untyped-def]
     """The area that two candidates share, from their ascending superpixels and those areas."""
     total = 0.0

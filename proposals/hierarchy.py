@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import higra as hg
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from proposals.edges import Floats
 
 Ints = NDArray[np.int64]
+
+SMOOTHING = 1.0  # σ of edges, in pixels
+WEAKEST = 0.02  # that counts as an edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ def build_hierarchies(strengths: Sequence[Floats], *, most_superpixels: int) -> 
     """
     grid = hg.get_4_adjacency_graph(strengths[0].shape)
     trees = [
-        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, strength.astype(np.float64), hg.WeightFunction.mean))
+        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, _one_ridge(strength), hg.WeightFunction.mean))
         for strength in strengths
     ]
     labels = _leaves_of_pixels(trees[0][0])
@@ -76,6 +80,12 @@ def build_hierarchies(strengths: Sequence[Floats], *, most_superpixels: int) -> 
         contours = [hg.rag_accumulate_on_edges(graph, hg.Accumulators.mean, of_scale) for of_scale in every_pixel]
     together = [np.mean(contours, axis=0)] if len(contours) > 1 else []
     return partition, [_merge(graph, contour, partition.lengths) for contour in [*together, *contours]]
+
+
+def _one_ridge(strength: Floats) -> NDArray[np.float64]:
+    """Strength without what no one would call an edge, and smooth, so that a wide edge is one border and not two."""
+    smooth = cv2.GaussianBlur(strength, (0, 0), SMOOTHING, borderType=cv2.BORDER_REPLICATE)
+    return np.where(smooth < WEAKEST, 0, smooth).astype(np.float64)
 
 
 def _leaves_of_pixels(tree: Any) -> Ints:

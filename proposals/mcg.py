@@ -18,7 +18,7 @@ from proposals.settings import check_limits
 from proposals.spectral import globalise
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
-LONGEST_SIDE = 500  # pixels
+LONGEST_SIDE = 640  # pixels
 MOST_SUPERPIXELS = 2000
 MOST_RANKED = 5000  # candidates that are ranked for diversity
 MCG_SCALES = (2.0, 1.0, 0.5)

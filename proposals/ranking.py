@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from proposals.compiled import compiled
 from proposals.grouping import Groups, Reals, box_intersection, shared
 from proposals.hierarchy import Ints
 
@@ -31,7 +31,7 @@ class Forest:
         return answers
 
 
-@njit(cache=True)
+@compiled
 def _ask(roots, asked, thresholds, children, values, features):  # type: ignore[no-untyped-def]
     answers = np.zeros(len(features))
     for i in range(len(features)):
@@ -117,7 +117,7 @@ def diversify(groups: Groups, scores: Reals, areas: Reals, *, theta: float, coun
     return chosen, values
 
 
-@njit(cache=True)
+@compiled
 def _diversify(offsets, members, weights, boxes, areas, scores, theta, count):  # type: ignore[no-untyped-def]
     # Overlap only grows as more are taken: an old value is a bound, and only the best need be brought up to date.
     overlap = np.zeros(len(scores))

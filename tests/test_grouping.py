@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
 
 from proposals.grouping import NEAR_DUPLICATE, candidates, group, leaf_intervals
-from proposals.hierarchy import build_hierarchies
+from proposals.hierarchy import Hierarchy, Partition, build_hierarchies
 
 PLENTY = 10**6
 
@@ -129,8 +129,9 @@ def test_groups_are_filled_measured_and_distinct(scene, count):
 def test_no_candidate_is_lost_but_to_a_near_duplicate(scene):
     partition, hierarchies = scene
     groups = group(partition, hierarchies, [[PLENTY] * 4] * 4)
+    assert len(groups) == 0 if partition.count == 1 else len(groups) > 0
     kept = masks_of(partition, groups)
-    for hierarchy in hierarchies:
+    for hierarchy in hierarchies if len(groups) else []:
         for size in range(1, 5):
             for regions in brute_candidates(partition, hierarchy, size):
                 members = set().union(*(leaves_of(hierarchy, region) for region in regions))
@@ -143,16 +144,21 @@ def test_no_candidate_is_lost_but_to_a_near_duplicate(scene):
 
 
 def test_a_ring_is_filled():
-    """A frame of three superpixels around a fourth: the three together are the whole square."""
-    strength = np.zeros((30, 30), np.float32)
-    strength[5, 5:25] = strength[24, 5:25] = strength[5:25, 5] = strength[5:25, 24] = 0.9
-    strength[10:20, 10] = strength[10:20, 19] = strength[10, 10:20] = strength[19, 10:20] = 0.8
-    partition, hierarchies = build_hierarchies([strength] * 3, most_superpixels=100)
-    groups = group(partition, hierarchies, [[100] * 4] * 4)
-    frames = [index for index, box in enumerate(groups.boxes) if 4 < box.min() < 8 and 22 < box.max() < 26]
-    assert len(frames) == 1  # the frame and the square in it are one group, not two
-    x1, y1, x2, y2 = groups.boxes[frames[0]]
-    assert groups.areas[frames[0]] > 0.95 * (x2 - x1) * (y2 - y1)
+    """Three superpixels around a fourth: the three together are the whole square."""
+    superpixels = np.zeros((30, 30), np.int32)
+    superpixels[5:25, 5:25] = 1
+    superpixels[15:25, 5:15] = 2
+    superpixels[15:25, 15:25] = 3
+    superpixels[10:20, 10:20] = 4
+    pairs = np.array([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4)])
+    partition = Partition(superpixels, pairs, np.ones(len(pairs)))
+    # 1 and 2, with 3 the ring, with 4 the square, with 0 the photo.
+    hierarchy = Hierarchy(np.array([8, 5, 5, 6, 7, 6, 7, 8, 8]), np.array([0, 0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4]))
+    groups = group(partition, [hierarchy], [[100]] * 4)
+    squares = [area for box, area in zip(groups.boxes.tolist(), groups.areas, strict=True) if box == [5, 5, 25, 25]]
+    assert squares.count(400) == 1  # the ring and the square are one group, not two
+    assert 300 not in squares
+    assert 100 in groups.areas
 
 
 def test_a_photo_without_contours_has_no_groups():

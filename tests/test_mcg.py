@@ -69,7 +69,7 @@ def test_fewer_segments_are_the_first_of_more(of_cat, examples):
 def test_large_photos_are_looked_at_in_a_smaller_copy_and_mapped_back(propose):
     large = scene().repeat(8, 0).repeat(8, 1)  # 1600×2400
     regions = propose(large)
-    assert max(regions.superpixels.shape) == 500
+    assert max(regions.superpixels.shape) == 640
     assert (regions.boxes >= 0).all()
     assert (regions.boxes[:, 2] <= 2400).all()
     assert (regions.boxes[:, 3] <= 1600).all()
@@ -128,3 +128,10 @@ def test_grounding_scores_segments(examples):
     (grounding,) = grounder([examples["coffee"]], phrases=[["cup"]])
     assert grounding.phrases[0].is_attended
     assert len(grounding.phrases[0].regions) == 10
+
+
+def test_the_contour_map_shows_where_things_end(propose):
+    contours = propose.contour_map(scene())
+    assert contours.shape == (401, 601)
+    assert contours[200, 150:170].max() > 0.5  # the left side of the square
+    assert contours[20:60, 20:60].max() < 0.2

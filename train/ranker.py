@@ -36,7 +36,7 @@ def train_ranker(
     bsds: str | None = None,
     samples: int = 300,
     trees: int = 50,
-    least_leaf: int = 10,
+    least_leaf: int = 50,
     folds: int = 5,
     edges: str | None = None,
     seed: int = 0,
