@@ -64,7 +64,10 @@ def train_edges(
     from safetensors.torch import save
 
     photos = [_load(path) for path in find_photos(bsds, *splits)]
-    network = _with_imagenet_weights(EdgeNetwork()).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        network = _with_imagenet_weights(EdgeNetwork())
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     backbone = [*network.stem.parameters(), *network.stages.parameters()]
     own = {id(p) for p in backbone}
@@ -102,7 +105,7 @@ def train_edges(
                     average[name].lerp_(value.to(average[name].dtype), 1 - keep) if value.is_floating_point() else None
             running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
             progress.update(bar, advance=1, loss=f"loss {running:.4f}")
-            if (step + 1) % SAVE_EVERY == 0:
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == training.steps:
                 _save_state(state, signature, step + 1, network, average, optimiser)
                 half = {name: value.half().contiguous() for name, value in average.items() if value.is_floating_point()}
                 write(target, save(half, {"steps": str(step + 1), "settings": signature}))
