@@ -73,7 +73,8 @@ class Segments(Regions):
         return running[offsets[1:].long()] - running[offsets[:-1].long()]
 
     def mask(self, index: int) -> Tensor:
-        """The pixels of one segment, (h, w) bool."""
+        """The pixels of one segment, (h, w) bool; raises IndexError where there is none of this index."""
+        index = range(len(self))[index]
         offsets, indices = self.members
         return torch.isin(self.superpixels, indices[offsets[index] : offsets[index + 1]])
 

@@ -78,8 +78,8 @@ def propose_all(settings: Any) -> int:
         f" ({there} had been there)" if there else "", output.stat().st_size / 1e6,
     )  # fmt: skip
     if settings.draw > 0:
-        names = [name for name in photos.names if name not in failed]
-        _draw([photos.folder / name for name in names], output, proposals, settings.draw, console)
+        drawn = [photos.folder / name for name in photos.names if name not in failed]
+        _draw(drawn, output, proposals, settings.draw, console)
     if failed:
         few = ", ".join(map(printable, list(failed)[:LISTED])) + (", …" if len(failed) > LISTED else "")
         log.error("error: %d of %d photos failed, another run tries them again: %s", len(failed), len(names), few)

@@ -22,30 +22,32 @@ class Photo:
 
 
 def read_photos(folder: Path) -> list[Photo]:
-    """The photos of ``instances.json`` with their objects.
+    """The photos of ``instances.json`` with those of their objects that have polygons and are no crowds.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: it is not there, or of another kind.
     """
     path = folder / "instances.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        objects: dict[str, list[dict[str, Any]]] = {}
+        for item in content["annotations"]:
+            if not item.get("iscrowd") and isinstance(item["segmentation"], list):  # others are run lengths
+                objects.setdefault(str(item["image_id"]), []).append(item)
+        return [
+            Photo(
+                folder / "images" / photo["file_name"],
+                index,
+                (photo["height"], photo["width"]),
+                tuple(tuple(item["bbox"]) for item in objects.get(str(photo["id"]), [])),
+                tuple(tuple(map(tuple, item["segmentation"])) for item in objects.get(str(photo["id"]), [])),
+            )
+            for index, photo in enumerate(content["images"])
+        ]
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    objects: dict[str, list[dict[str, Any]]] = {}
-    for item in content["annotations"]:
-        if not item.get("iscrowd"):
-            objects.setdefault(str(item["image_id"]), []).append(item)
-    return [
-        Photo(
-            folder / "images" / photo["file_name"],
-            index,
-            (photo["height"], photo["width"]),
-            tuple(tuple(item["bbox"]) for item in objects.get(str(photo["id"]), [])),
-            tuple(tuple(map(tuple, item["segmentation"])) for item in objects.get(str(photo["id"]), [])),
-        )
-        for index, photo in enumerate(content["images"])
-    ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: these are not instances as COCO writes them: {error!r}") from None
 
 
 def true_boxes(photo: Photo) -> Tensor:

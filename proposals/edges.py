@@ -49,8 +49,8 @@ class EdgeDetector:
     def __init__(
         self, weights: str | Path | None = None, *, scales: Sequence[float] = (1.0,), device: str = "cpu"
     ) -> None:
-        if not scales or not all(0.1 <= scale <= 4 for scale in scales):
-            raise ValueError(f"scales of edges are from 0.1 to 4, got {list(scales)}")
+        if not isinstance(scales, Sequence) or not scales or not all(0.1 <= scale <= 4 for scale in scales):
+            raise ValueError(f"scales of edges are a list of numbers from 0.1 to 4, got {scales!r}")
         self.scales = tuple(scales)
         self.device = device
         self.network = _network(Path(weights or WEIGHTS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -69,10 +69,12 @@ class MCG:
             most_superpixels=(most_superpixels, 2, 100_000),
             spectral=(spectral, 0, 1),
         )
+        self.detect = EdgeDetector(edges, scales=scales, device=device)
         columns = len(scales) + (len(scales) > 1)
-        if len(candidates) != 4 or any(len(row) != columns for row in candidates):
+        if not _are_counts(candidates, columns):
             raise ValueError(
-                f"MCG: candidates must be 4 rows (singles to 4-tuples) of {columns} counts, got {list(candidates)}"
+                f"MCG: candidates must be 4 rows (singles to 4-tuples) of {columns} counts, not all 0 in a column, "
+                f"got {candidates!r}; for one scale, take SCG"
             )
         self.count = int(count)
         self.scales = tuple(scales)
@@ -81,7 +83,6 @@ class MCG:
         self.longest_side = longest_side
         self.most_superpixels = int(most_superpixels)
         self.spectral = spectral
-        self.detect = EdgeDetector(edges, scales=scales, device=device)
         self.rank = load_forest(ranker or RANKER)
 
     def __call__(self, image: ImageSource) -> Segments:
@@ -104,7 +105,10 @@ class MCG:
 
     def contour_map(self, image: ImageSource) -> Reals:
         """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1)."""
-        partition, hierarchies, _ = self._find(shrink(load_image(image), self.longest_side))
+        pixels = shrink(load_image(image), self.longest_side)
+        if min(pixels.shape[:2]) < SMALLEST:
+            return np.zeros((2 * pixels.shape[0] + 1, 2 * pixels.shape[1] + 1))
+        partition, hierarchies, _ = self._find(pixels)
         return calibrate(contour_map(partition, hierarchies[0]))
 
     def _find(self, pixels: Pixels) -> tuple[Partition, list[Hierarchy], Groups]:
@@ -120,6 +124,17 @@ class MCG:
 
 # Single-scale combinatorial grouping: quicker, and a little less recall.
 SCG = partial(MCG, scales=(1.0,), candidates=SCG_CANDIDATES)
+
+
+def _are_counts(candidates: object, columns: int) -> bool:
+    """Whether these are four rows of so many counts, some in each column."""
+    try:
+        counts = np.array(candidates)
+    except ValueError:
+        return False
+    return (
+        counts.shape == (4, columns) and counts.dtype.kind == "i" and bool((counts >= 0).all() and counts.any(0).all())
+    )
 
 
 def find_groups(

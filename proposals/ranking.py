@@ -12,6 +12,7 @@ from proposals.compiled import compiled
 from proposals.grouping import Groups, Reals, box_intersection, shared
 from proposals.hierarchy import Ints
 
+FEATURES = 16
 RANKER = Path(__file__).resolve().parent / "weights" / "ranker.safetensors"
 
 
@@ -89,6 +90,14 @@ def load_forest(path: str | Path) -> Forest:
     except TypeError:
         raise ValueError(f"{path}: these are not the trees of a ranker") from None
     nodes = len(forest.features)
+    if (
+        forest.children.shape != (nodes, 2)
+        or not len(forest.thresholds) == len(forest.values) == nodes
+        or not len(forest.roots)
+        or not (forest.features < FEATURES).all()
+        or not np.isfinite(forest.values).all()
+    ):
+        raise ValueError(f"{path}: the trees of this ranker are damaged")
     later = forest.children > np.arange(nodes)[:, None]  # so that every walk ends
     inside = forest.children < nodes
     if not (later & inside)[forest.features >= 0].all() or not ((forest.roots >= 0) & (forest.roots < nodes)).all():

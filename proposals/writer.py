@@ -64,6 +64,9 @@ class Writer:
         self._failed: dict[str, str] = {}  # by earlier runs
         self._changed = ""
         self._before = Stored(path) if path.exists() else None
+        if self._before is not None and len(self._before) == 0:  # photos that failed bind nobody to its settings
+            self._before = None
+            path.unlink()
         if self._before is not None:
             self._accept(path, self._before)
             self._failed = self._before.failed()

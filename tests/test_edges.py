@@ -120,5 +120,5 @@ def test_wrong_weights_are_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="these are not weights of an edge network"):
         EdgeDetector(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"scales of edges are from 0\.1 to 4"):
+    with pytest.raises(ValueError, match=r"scales of edges are a list of numbers from 0\.1 to 4"):
         EdgeDetector(scales=())

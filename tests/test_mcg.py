@@ -62,6 +62,12 @@ def test_the_same_photo_has_the_same_segments_in_any_form(propose, of_cat, examp
     assert all(map(torch.equal, again.members, of_cat.members))
 
 
+def test_a_mask_is_found_from_either_end_or_not_at_all(of_cat):
+    assert torch.equal(of_cat.mask(-1), of_cat.mask(299))
+    with pytest.raises(IndexError):
+        of_cat.mask(300)
+
+
 def test_fewer_segments_are_the_first_of_more(of_cat, examples):
     assert torch.equal(MCG(count=40)(examples["chelsea"]).boxes, of_cat.boxes[:40])
 
@@ -113,7 +119,11 @@ def test_twenty_megapixels_fit_in_two_gigabytes():
         ({"longest_side": 8}, "MCG: longest_side must be from 16"),
         ({"most_superpixels": 1}, "MCG: most_superpixels must be from 2"),
         ({"scales": (1.0, 0.5)}, r"candidates must be 4 rows \(singles to 4-tuples\) of 3 counts"),
-        ({"scales": (1.0, 0.0, 0.5)}, "scales of edges are from"),
+        ({"scales": (1.0, 0.0, 0.5)}, "scales of edges are a list"),
+        ({"scales": 1.0}, "scales of edges are a list"),
+        ({"candidates": 7}, "candidates must be 4 rows"),
+        ({"candidates": [[0] * 4] * 4}, "not all 0 in a column"),
+        ({"candidates": [[1, 2, 3, "x"]] * 4}, "candidates must be 4 rows"),
         ({"ranker": "nowhere.safetensors"}, "nowhere.safetensors: no ranker can be read"),
         ({"edges": "nowhere.safetensors"}, "nowhere.safetensors: weights of edges cannot be read"),
     ],

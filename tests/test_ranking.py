@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,9 +48,13 @@ def test_damaged_forests_are_refused(fitted, tmp_path):
     save_file({"x": np.zeros(2)}, path)
     with pytest.raises(ValueError, match="these are not the trees of a ranker"):
         load_forest(path)
-    forest = forest_of(fitted)
-    forest.children[0] = 0  # a walk that never ends
-    path.write_bytes(save_forest(forest))
+    for part, value in {"children": 0, "features": 900, "roots": -1, "values": np.nan}.items():
+        forest = forest_of(fitted)
+        getattr(forest, part)[0] = value
+        path.write_bytes(save_forest(forest))
+        with pytest.raises(ValueError, match="the trees of this ranker are damaged"):
+            load_forest(path)
+    path.write_bytes(save_forest(replace(forest_of(fitted), values=forest_of(fitted).values[:-1])))
     with pytest.raises(ValueError, match="the trees of this ranker are damaged"):
         load_forest(path)
 

@@ -112,6 +112,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(bsds, tmp_path, monkeypat
     monkeypatch.setattr(train.edges, "_batch", batch)
     parts = load_file(train_edges(str(bsds), str(tmp_path / "parts.safetensors"), training=FEW))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    (tmp_path / "parts.safetensors").unlink()  # its state is still there
+    again = load_file(train_edges(str(bsds), str(tmp_path / "parts.safetensors"), training=FEW))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert EdgeDetector(tmp_path / "parts.safetensors")(np.zeros((20, 20, 3), np.uint8)).strength.shape == (20, 20)
 
 
@@ -140,6 +143,21 @@ def test_the_ranker_learns_which_segment_is_an_object(bsds, coco, tmp_path):
     load_forest(output)
     segments = MCG(count=5, ranker=output)(coco / "images" / "0.png")
     assert abs(segments.areas()[0] - 70 * 55) < 0.2 * 70 * 55  # the rectangle is first
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"annotations": [{}], "images": []}'])
+def test_broken_instances_are_named(tmp_path, content):
+    (tmp_path / "instances.json").write_text(content)
+    with pytest.raises(ValueError, match=r"instances\.json: these are not instances as COCO writes them"):
+        read_photos(tmp_path)
+
+
+def test_settings_out_of_range_are_refused(coco, tmp_path):
+    with pytest.raises(ValueError, match="EdgeTraining: crop must be from 32"):
+        EdgeTraining(crop=-3)
+    for folds in (1, 4):
+        with pytest.raises(ValueError, match="folds must be 0, or from 2 to the number of COCO's photos"):
+            train_ranker(str(tmp_path / "ranker.safetensors"), coco=str(coco), folds=folds)
 
 
 def test_a_ranker_needs_photos(tmp_path):

@@ -20,7 +20,11 @@ def main() -> None:
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
 def run(settings: Any) -> None:
     """Train what the settings name; what goes wrong is logged, and a sweep goes on."""
-    attempt(lambda: train(settings), log, if_interrupted="the same command goes on from the last checkpoint")
+    attempt(
+        lambda: train(settings),
+        log,
+        if_interrupted="the same command goes on from the last checkpoint, where the task has some (edges)",
+    )
 
 
 def train(settings: Any) -> bool:

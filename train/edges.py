@@ -21,6 +21,7 @@ from grounding.command import write
 from grounding.images import load_image
 from proposals.bsds import find_photos, read_annotated
 from proposals.edge_network import EdgeNetwork, side_losses
+from proposals.settings import check_limits
 
 NEAR = 2  # pixels, within which people mean the same edge
 OUTPUT_WEIGHTS = (1.0, 0.5, 0.3, 0.3, 0.3, 0.3)  # of the losses: fused, finest, and the sides from coarse to fine
@@ -39,6 +40,17 @@ class EdgeTraining:
     positive: float = 10.0  # weight of an edge pixel
     averaging: float = 0.998  # of the weights over the steps
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_limits(
+            "EdgeTraining",
+            steps=(self.steps, 1, 10_000_000),
+            batch=(self.batch, 1, 10_000),
+            crop=(self.crop, 32, 4096),
+            rate=(self.rate, 1e-9, 10),
+            positive=(self.positive, 1e-3, 1e6),
+            averaging=(self.averaging, 0, 1),
+        )
 
 
 def train_edges(
@@ -61,8 +73,6 @@ def train_edges(
     Raises:
         ValueError: BSDS500 is not there, or the state belongs to other settings.
     """
-    from safetensors.torch import save
-
     photos = [_load(path) for path in find_photos(bsds, *splits)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
@@ -82,7 +92,7 @@ def train_edges(
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     state = target.with_name(target.name + ".state")
-    signature = json.dumps({**asdict(training), "splits": list(splits)})
+    signature = json.dumps({**asdict(training), "splits": list(splits), "photos": len(photos)})
     first = _resume(state, signature, network, average, optimiser, schedule) if state.exists() else 0
     network.train()
     from rich.progress import Progress, TextColumn
@@ -106,10 +116,19 @@ def train_edges(
             running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
             progress.update(bar, advance=1, loss=f"loss {running:.4f}")
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == training.steps:
+                write(target, _half(average, step + 1, signature))
                 _save_state(state, signature, step + 1, network, average, optimiser)
-                half = {name: value.half().contiguous() for name, value in average.items() if value.is_floating_point()}
-                write(target, save(half, {"steps": str(step + 1), "settings": signature}))
+    if not target.exists():  # finished before, and lost since
+        write(target, _half(average, first, signature))
     return target
+
+
+def _half(average: dict[str, Tensor], step: int, signature: str) -> bytes:
+    """Weights in half precision, as safetensors."""
+    from safetensors.torch import save
+
+    half = {name: value.half().contiguous() for name, value in average.items() if value.is_floating_point()}
+    return save(half, {"steps": str(step), "settings": signature})
 
 
 def _with_imagenet_weights(network: EdgeNetwork) -> EdgeNetwork:

@@ -19,11 +19,12 @@ from torch import Tensor
 from grounding.command import write
 from grounding.images import load_image
 from proposals.bsds import find_photos, read_annotated
-from proposals.coco import read_photos, true_masks
+from proposals.coco import Photo, read_photos, true_masks
 from proposals.edges import EdgeDetector, shrink
 from proposals.mcg import LONGEST_SIDE, find_groups, to_segments
 from proposals.overlaps import mask_overlaps
 from proposals.ranking import forest_of, save_forest
+from proposals.settings import check_limits
 
 _Job = tuple[str, int, str, int, str | None, int]  # kind, index, folder, samples, weights of edges, seed
 LEAST_SEGMENT = 0.002  # of the photo's area; smaller segments of BSDS500 are no objects
@@ -61,17 +62,29 @@ def train_ranker(
     """
     from sklearn.ensemble import RandomForestRegressor
 
+    check_limits(
+        "ranker",
+        samples=(samples, 1, 1_000_000),
+        trees=(trees, 1, 10_000),
+        least_leaf=(least_leaf, 1, 1_000_000),
+        folds=(folds, 0, 1000),
+    )
     jobs: list[_Job] = []
     if coco:
         jobs += [("coco", index, coco, samples, edges, seed) for index in range(len(read_photos(Path(coco))))]
+    photos_of_coco = len(jobs)
     if bsds:
         jobs += [("bsds", index, bsds, samples, edges, seed) for index in range(len(find_photos(bsds, "train", "val")))]
+    if coco and folds > 0 and not 2 <= folds <= photos_of_coco:
+        raise ValueError(f"folds must be 0, or from 2 to the number of COCO's photos ({photos_of_coco}), got {folds}")
     if not jobs:
         raise ValueError("no photos to train on: name task.coco=FOLDER, task.bsds=FOLDER or both")
     from rich.progress import track
 
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         found = list(track(pool.map(_sample, jobs), "candidates", total=len(jobs)))
+    if not any(len(y) for _, y in found):
+        raise ValueError("nothing to learn from: no photo has both an object and a candidate")
     fold_of = np.array([index % folds if folds and kind == "coco" else -1 for kind, index, *_ in jobs])
     target = Path(output)
     about = {"photos": str(len(jobs)), "samples": str(sum(len(y) for _, y in found))}
@@ -114,8 +127,13 @@ def _detector(weights: str | None) -> EdgeDetector:
     return EdgeDetector(weights)
 
 
+@cache
+def _coco_photos(folder: str) -> list[Photo]:
+    return read_photos(Path(folder))
+
+
 def _coco_objects(folder: str, index: int) -> tuple[Path, Tensor]:
-    photo = read_photos(Path(folder))[index]
+    photo = _coco_photos(folder)[index]
     return photo.path, true_masks(photo)
 
 
