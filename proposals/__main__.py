@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proposals")
 
+WEIGHTS = {"edges", "ranker", "weights"}  # settings of proposals that may name a file
 LISTED = 20  # photos that failed, at the end
 
 
@@ -64,7 +66,7 @@ def propose_all(settings: Any) -> int:
 
     console = Console(stderr=True)
     output = Path(settings.output).expanduser()
-    with Writer(output, proposals) as writer:
+    with Writer(output, with_contents(proposals)) as writer:
         work = Work(proposals, photos.folder, output if output.exists() else None)
         is_there = writer.stamps  # stamps cost a look at every file, and tell nothing where there is none
         names = [name for name in photos.names if not is_there or stamp_of(photos.folder / name) not in is_there]
@@ -84,6 +86,16 @@ def propose_all(settings: Any) -> int:
         few = ", ".join(map(printable, list(failed)[:LISTED])) + (", …" if len(failed) > LISTED else "")
         log.error("error: %d of %d photos failed, another run tries them again: %s", len(failed), len(names), few)
     return len(failed)
+
+
+def with_contents(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which files have a hash of what is in them: weights that changed are other weights."""
+    signed = dict(settings)
+    for name in WEIGHTS & settings.keys():
+        path = Path(str(settings[name]))
+        if path.is_file():
+            signed[name] = f"{path} ({blake2b(path.read_bytes(), digest_size=8).hexdigest()})"
+    return signed
 
 
 def find_photos(settings: Any) -> "Photos":

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Mean:
     """A proposer that is easy to foresee: one box, scored with the mean of the photo."""
 
-    def __init__(self, *, seconds=0.0, fatal=""):
+    def __init__(self, *, seconds=0.0, fatal="", weights=None):
         self.seconds = seconds
         self.fatal = fatal
 
@@ -182,6 +182,17 @@ def test_other_settings_are_refused(tmp_path, photos):
     with pytest.raises(ValueError, match=r"proposals\.seconds=0\.0 \(now 0\.001\)"):
         propose(*words, mean={"seconds": 0.001})
     assert {path.name for path in tmp_path.iterdir()} == {photos.name, "o.h5"}
+
+
+def test_weights_that_changed_are_other_settings(tmp_path, photos):
+    words = (f"image={photos}", f"output={tmp_path / 'o.h5'}")
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"some")
+    propose(*words, mean={"weights": str(weights)})
+    propose(*words, mean={"weights": str(weights)})
+    weights.write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"proposals\.weights="):
+        propose(*words, mean={"weights": str(weights)})
 
 
 def test_processes_find_the_same_and_one_that_dies_ends_the_run(tmp_path, photos):
