@@ -30,9 +30,8 @@ from proposals.bsds import SPLITS, find_photos, read_annotated
 from proposals.edges import thin
 
 PUBLISHED = {  # on the 200 test photos: ODS, OIS, AP
-    "people": (0.80, 0.80, None),  # Arbeláez et al. 2011
-    "structured forest, one scale": (0.73, 0.75, 0.77),  # Dollár and Zitnick 2015
-    "structured forest, three scales, sharpened": (0.746, 0.767, 0.803),
+    "people": (0.80, None, None),  # Arbeláez et al. 2011
+    "structured forest, as MCG used it": (0.75, None, None),  # Dollár and Zitnick 2015
 }
 
 
