@@ -96,7 +96,7 @@ def _from_pil(image: Image.Image) -> Tensor:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
 
 
 def find_images(patterns: list[str]) -> list[Path]:

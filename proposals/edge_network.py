@@ -56,12 +56,21 @@ class EdgeNetwork(nn.Module):
             decoded = self.refine[level](functional.relu(x))
             sides.append(_resize(self.side[level](decoded), images))
         assert decoded is not None
-        fine = self.finest(torch.cat([self.fine(images), _resize(decoded, images)], 1))
+        fine = self._finest(self.fine(images), decoded)
         logits = torch.cat([fine, *sides], 1)
         fused: Tensor = self.fuse(logits)
         if self.training:
             fused = torch.cat([fused, logits], 1)
         return fused[:, :, :height, :width]
+
+    def _finest(self, fine: Tensor, decoded: Tensor) -> Tensor:
+        """``finest`` of both side by side, without making one of the two: at full resolution that is most memory."""
+        first = self.finest[0][0]  # type: ignore[index]
+        of_fine, of_decoded = first.weight.split([fine.shape[1], decoded.shape[1]], 1)
+        hidden = functional.conv2d(fine, of_fine, first.bias, padding=1)
+        hidden = hidden + functional.conv2d(_resize(decoded, fine), of_decoded, padding=1)
+        logits: Tensor = self.finest[1](functional.relu(hidden))
+        return logits
 
     def train(self, mode: bool = True) -> "EdgeNetwork":
         """Training mode, in which batch norm keeps ImageNet's statistics: batches are too small for their own."""

@@ -26,8 +26,11 @@ class Edges:
 
 def shrink(image: torch.Tensor, longest_side: int) -> Pixels:
     """A photo (3, H, W) in [0, 1] as pixels (h, w, 3) uint8, no side longer than that."""
-    pixels: Pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    height, width = pixels.shape[:2]
+    height, width = image.shape[1:]
+    pixels: Pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, 256):  # a part at a time: a large photo takes memory enough as it is
+        rows = slice(top, top + 256)
+        pixels[rows] = (image[:, rows] * 255).round_().byte().permute(1, 2, 0).numpy()
     scale = longest_side / max(height, width)
     if scale >= 1:
         return pixels
