@@ -82,6 +82,7 @@ class EdgeBoxes:
         loaded = load_image(image)
         height, width = loaded.shape[-2:]
         pixels = shrink(loaded, self.longest_side)
+        del loaded  # large, and no longer needed
         size = (pixels.shape[1], pixels.shape[0])
         if min(size) < SMALLEST:
             return Regions(torch.zeros(0, 4), torch.zeros(0))

@@ -94,6 +94,7 @@ class MCG:
         loaded = load_image(image)
         height, width = loaded.shape[-2:]
         pixels = shrink(loaded, self.longest_side)
+        del loaded  # large, and no longer needed
         rows, columns = pixels.shape[:2]
         if min(rows, columns) < SMALLEST:
             return to_segments(Groups.none(), np.zeros(0), np.zeros((rows, columns), np.int32), (height, width))
