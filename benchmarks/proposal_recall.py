@@ -40,7 +40,7 @@ from rich.progress import track
 from rich.table import Table
 
 from eval.proposals import average_recall, best_overlaps, recall
-from grounding.images import load_image
+from grounding.images import load_image, to_pixels
 from grounding.records import Regions, Segments
 from grounding.scoring import suppress
 from proposals.coco import Photo, read_photos, true_boxes, true_masks
@@ -134,7 +134,7 @@ def felzenszwalb(_: Path | None) -> Method:
 
 def pixels_of(path: Path) -> np.ndarray[Any, Any]:
     """A photo, (H, W, 3) uint8, RGB."""
-    return (load_image(path) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return to_pixels(load_image(path))
 
 
 def all_regions(partitions: list[np.ndarray[Any, Any]]) -> Segments:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 from torch import Tensor
 
+from grounding.images import to_pixels
 from grounding.records import GroundedPhrase, Grounding
 from grounding.scoring import enlarge
 
@@ -67,7 +68,7 @@ def draw_sheet(pictures: Sequence[Image.Image], *, columns: int = 2) -> Image.Im
 
 def to_pil(image: Tensor) -> Image.Image:
     """A photo (3, H, W) in [0, 1] as a PIL image."""
-    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_pixels(image))
 
 
 def colour_of(index: int) -> str:

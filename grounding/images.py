@@ -78,6 +78,16 @@ def _from_file(path: Path) -> Tensor:
         raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
+def to_pixels(image: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """A photo (3, H, W) in [0, 1] as pixels (H, W, 3) uint8."""
+    height, width = image.shape[1:]
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, 256):  # a part at a time: a large photo takes memory enough as it is
+        rows = slice(top, top + 256)
+        pixels[rows] = (image[:, rows] * 255).round_().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
 def _from_pil(image: Image.Image) -> Tensor:
     if 0 in image.size:
         raise ValueError(f"an image of {image.height}×{image.width} pixels has nothing to show")

@@ -82,7 +82,7 @@ class EdgeNetwork(nn.Module):
 
 
 def fold(network: EdgeNetwork) -> EdgeNetwork:
-    """Fold batch norm into the convolutions before it, in place; for evaluation, about a third faster."""
+    """Fold batch norm into the convolutions before it, in place, for evaluation."""
     from torch.nn.utils import fuse_conv_bn_eval
 
     network.eval()

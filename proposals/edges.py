@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from grounding.images import to_pixels
+
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "edges.safetensors"
@@ -27,10 +29,7 @@ class Edges:
 def shrink(image: torch.Tensor, longest_side: int) -> Pixels:
     """A photo (3, H, W) in [0, 1] as pixels (h, w, 3) uint8, no side longer than that."""
     height, width = image.shape[1:]
-    pixels: Pixels = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, 256):  # a part at a time: a large photo takes memory enough as it is
-        rows = slice(top, top + 256)
-        pixels[rows] = (image[:, rows] * 255).round_().byte().permute(1, 2, 0).numpy()
+    pixels = to_pixels(image)
     scale = longest_side / max(height, width)
     if scale >= 1:
         return pixels

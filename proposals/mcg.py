@@ -98,32 +98,29 @@ class MCG:
         rows, columns = pixels.shape[:2]
         if min(rows, columns) < SMALLEST:
             return to_segments(Groups.none(), np.zeros(0), np.zeros((rows, columns), np.int32), (height, width))
-        partition, _, groups = self._find(pixels)
+        partition, hierarchies = self._hierarchies(pixels)
+        groups = group(partition, hierarchies, self.candidates)
         scores = self.rank(groups.features)
         best = np.argsort(-scores, kind="stable")[:MOST_RANKED]
-        chosen, values = diversify(groups[best], scores[best], partition.areas, theta=self.theta, count=self.count)
-        return to_segments(groups[best][chosen], values, partition.superpixels, (height, width))
+        groups, scores = groups[best], scores[best]
+        chosen, values = diversify(groups, scores, partition.areas, theta=self.theta, count=self.count)
+        return to_segments(groups[chosen], values, partition.superpixels, (height, width))
 
     def contour_map(self, image: ImageSource) -> Reals:
         """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1)."""
         pixels = shrink(load_image(image), self.longest_side)
         if min(pixels.shape[:2]) < SMALLEST:
             return np.zeros((2 * pixels.shape[0] + 1, 2 * pixels.shape[1] + 1))
-        partition, hierarchies, _ = self._find(pixels)
+        partition, hierarchies = self._hierarchies(pixels)
         return calibrate(contour_map(partition, hierarchies[0]))
 
-    def _find(self, pixels: Pixels) -> tuple[Partition, list[Hierarchy], Groups]:
-        return find_groups(
-            pixels,
-            self.detect,
-            scales=self.scales,
-            candidates=self.candidates,
-            most_superpixels=self.most_superpixels,
-            spectral=self.spectral,
+    def _hierarchies(self, pixels: Pixels) -> tuple[Partition, list[Hierarchy]]:
+        return find_hierarchies(
+            pixels, self.detect, scales=self.scales, most_superpixels=self.most_superpixels, spectral=self.spectral
         )
 
 
-# Single-scale combinatorial grouping: quicker, and a little less recall.
+# Single-scale combinatorial grouping.
 SCG = partial(MCG, scales=(1.0,), candidates=SCG_CANDIDATES)
 
 
@@ -138,21 +135,19 @@ def _are_counts(candidates: object, columns: int) -> bool:
     )
 
 
-def find_groups(
+def find_hierarchies(
     pixels: Pixels,
     detect: EdgeDetector,
     *,
     scales: Sequence[float] = MCG_SCALES,
-    candidates: Sequence[Sequence[int]] = MCG_CANDIDATES,
     most_superpixels: int = MOST_SUPERPIXELS,
     spectral: float = 0.0,
-) -> tuple[Partition, list[Hierarchy], Groups]:
-    """The partition of a photo (h, w, 3), its hierarchies, and all candidates, not yet ranked; settings as of `MCG`."""
+) -> tuple[Partition, list[Hierarchy]]:
+    """The partition of a photo (h, w, 3) and its hierarchies; settings as of `MCG`."""
     strengths = [detect.strength(pixels, scale) for scale in scales]
     if spectral > 0:
         strengths = [globalise(strength, weight=spectral) for strength in strengths]
-    partition, hierarchies = build_hierarchies(strengths, most_superpixels=most_superpixels)
-    return partition, hierarchies, group(partition, hierarchies, candidates)
+    return build_hierarchies(strengths, most_superpixels=most_superpixels)
 
 
 def to_segments(groups: Groups, scores: Reals, superpixels: NDArray[np.int32], size: tuple[int, int]) -> Segments:

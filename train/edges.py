@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grounding.command import write
-from grounding.images import load_image
+from grounding.images import load_image, to_pixels
 from proposals.bsds import find_photos, read_annotated
 from proposals.edge_network import EdgeNetwork, side_losses
 from proposals.settings import check_limits
@@ -148,7 +148,7 @@ class _Photo:
 
 
 def _load(path: Path) -> _Photo:
-    pixels = (load_image(path) * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = to_pixels(load_image(path))
     return _Photo(pixels, np.ascontiguousarray(read_annotated(path).segments.transpose(1, 2, 0).astype(np.int16)))
 
 

@@ -21,7 +21,8 @@ from grounding.images import load_image
 from proposals.bsds import find_photos, read_annotated
 from proposals.coco import Photo, read_photos, true_masks
 from proposals.edges import EdgeDetector, shrink
-from proposals.mcg import LONGEST_SIDE, find_groups, to_segments
+from proposals.grouping import group
+from proposals.mcg import LONGEST_SIDE, MCG_CANDIDATES, find_hierarchies, to_segments
 from proposals.overlaps import mask_overlaps
 from proposals.ranking import forest_of, save_forest
 from proposals.settings import check_limits
@@ -106,7 +107,8 @@ def _sample(job: _Job) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     path, masks = _coco_objects(folder, index) if kind == "coco" else _bsds_objects(folder, index)
-    partition, _, groups = find_groups(shrink(load_image(path), LONGEST_SIDE), _detector(edges))
+    partition, hierarchies = find_hierarchies(shrink(load_image(path), LONGEST_SIDE), _detector(edges))
+    groups = group(partition, hierarchies, MCG_CANDIDATES)
     if len(groups) == 0 or len(masks) == 0:
         return np.zeros((0, 16), np.float32), np.zeros(0, np.float32)
     height, width = masks.shape[1:]
