@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf
 
 FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types, any number of them
 # … and one path; in a sweep Hydra splits it at commas.
-PATHS = ("output", "data.path", "proposals.path", "task.bsds", "task.coco", "task.output")
+PATHS = (
+    *("output", "data.path", "data.folder", "data.tags", "model.checkpoint", "proposals.path"),
+    *("validation.path", "validation.folder", "validation.tags"),
+    *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
+)
 
 
 @dataclass
@@ -57,9 +62,12 @@ class ProposeSettings:
 
 @dataclass
 class TrainSettings:
-    """What ``python -m train`` takes."""
+    """What ``python -m train`` takes; photos and models are for the tag classifier."""
 
     task: Any = None
+    model: Any = None
+    data: Any = None
+    validation: Any = None
 
 
 def register_settings() -> None:
@@ -171,13 +179,20 @@ def build_part(settings: dict[str, Any]) -> Any:
     Raises:
         ValueError: it cannot be made of its settings.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+    from hydra.utils import get_method
 
+    # Hydra's own `instantiate` would resolve texts once more, and "${" in a path is no interpolation.
+    values = {name: build_part(value) if _is_part(value) else value for name, value in settings.items()}
+    is_partial = values.pop("_partial_", False)
     try:
-        return instantiate(settings, _convert_="all")
-    except InstantiationException as error:
-        raise ValueError(one_line(error.__cause__ or error)) from error
+        target = get_method(values.pop("_target_"))
+        return partial(target, **values) if is_partial else target(**values)
+    except Exception as error:
+        raise ValueError(one_line(error)) from error
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
 
 
 def build_grounder(settings: Any) -> "Grounder":
@@ -197,6 +212,20 @@ def build_grounder(settings: Any) -> "Grounder":
         count=scoring.count,
         device=settings.device,
     )
+
+
+def choose_model(model: str | Path) -> list[str]:
+    """The overrides that choose a model by its name, or a checkpoint by its folder.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    names = sorted(path.stem for path in Path(CONFIG_DIR).glob("model/*.yaml"))
+    if model in names:
+        return [f"model={model}"]
+    if str(model) and (folder := Path(model).expanduser().absolute()).is_dir():
+        return ["model=checkpoint", f"model.checkpoint={quote(str(folder))}"]
+    raise ValueError(f"{str(model)!r} is neither a model ({', '.join(names)}) nor the folder of a checkpoint")
 
 
 def load_grounder(overrides: list[str]) -> "Grounder":

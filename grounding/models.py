@@ -1,6 +1,7 @@
 """Classifiers whose attention we ask for: a network, what its output units mean, and how it wants its photos."""
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,20 @@ SMALLEST, LARGEST = 32, 4096  # a photo's shorter side for the network, pixels
 LONGEST = 4  # a photo's longer side counts as at most so many times the shorter
 
 
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A network without its weights: what a library builds by a name."""
+
+    library: str  # torchvision or timm
+    name: str  # as the library knows it
+
+    def __str__(self) -> str:
+        return f"{self.library}'s {self.name}"
+
+
+LITE2 = Architecture("timm", "tf_efficientnet_lite2")
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network and its ways.
@@ -31,6 +46,7 @@ class Classifier:
         mean: of red, green and blue in [0, 1], subtracted.
         std: what the difference is divided by.
         short_side: to which a photo's shorter side is scaled, in pixels.
+        architecture: what the network is, weights aside; None where it cannot be built by a name, and not be saved.
     """
 
     network: nn.Module
@@ -40,6 +56,7 @@ class Classifier:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     short_side: int
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.short_side, int) or not SMALLEST <= self.short_side <= LARGEST:
@@ -65,6 +82,7 @@ def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: i
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         short_side=short_side,
+        architecture=LITE2,
     )
 
 
@@ -98,15 +116,31 @@ def torchvision_classifier(
     """
     from torchvision import models
 
-    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" and weights is None else {}
     try:
-        network = models.get_model(name, weights=weights, **options)
+        network = models.get_model(name, weights=weights, **(_options(name) if weights is None else {}))
     except (ValueError, KeyError) as error:
         raise ValueError(f"torchvision has no {name!r} with weights {weights!r}: {error}") from None
     except OSError as error:
         raise ValueError(f"torchvision's weights {weights!r} of {name!r} cannot be downloaded: {error}") from None
-    words = read_vocabulary(vocabulary)
-    return Classifier(network.eval(), words, layer, window, IMAGENET_MEAN, IMAGENET_STD, short_side)
+    if getattr(network, "AuxLogits", None) is not None:  # inception_v3's; torchvision itself drops googlenet's
+        network.aux_logits, network.AuxLogits = False, None
+    return Classifier(
+        network.eval(),
+        read_vocabulary(vocabulary),
+        layer,
+        window,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        short_side,
+        architecture=Architecture("torchvision", name),
+    )
+
+
+def _options(name: str) -> dict[str, bool]:
+    """What makes a network of torchvision without weights the same as one with weights."""
+    if name.lower() not in ("googlenet", "inception_v3"):
+        return {}
+    return {"aux_logits": False, "init_weights": False, "transform_input": True}
 
 
 def timm_classifier(
@@ -123,4 +157,96 @@ def timm_classifier(
         raise ValueError(f"timm's weights of {name!r} cannot be downloaded: {error}") from None
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
-    return Classifier(network.eval(), read_vocabulary(vocabulary), layer, window, mean, std, short_side)
+    return Classifier(
+        network.eval(),
+        read_vocabulary(vocabulary),
+        layer,
+        window,
+        mean,
+        std,
+        short_side,
+        # a name that says where to download from, such as "hf-hub:…", is none that `build` takes
+        architecture=Architecture("timm", name) if timm.is_model(name) else None,
+    )
+
+
+def build(architecture: Architecture, units: int) -> nn.Module:
+    """A network with random weights and ``units`` outputs; nothing is downloaded.
+
+    Raises:
+        ValueError: there is no such library, or no such classifier in it.
+    """
+    if units < 1:
+        raise ValueError(f"a network needs at least one output unit, got {units}")
+    if architecture.library == "torchvision":
+        from torchvision import models
+
+        if architecture.name.lower() in models.list_models(module=models):
+            name = architecture.name
+            return models.get_model(name, weights=None, num_classes=units, **_options(name))  # type: ignore[no-any-return]
+    elif architecture.library == "timm":
+        import timm
+
+        try:
+            if timm.is_model(architecture.name):
+                return timm.create_model(architecture.name, pretrained=False, num_classes=units)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"timm cannot build {architecture.name!r}: {error}") from None
+    else:
+        raise ValueError(f"networks come from torchvision or timm, not from {architecture.library!r}")
+    raise ValueError(f"{architecture.library} has no classifier {architecture.name!r}")
+
+
+def head_of(network: nn.Module, units: int) -> tuple[str, nn.Module]:
+    """The last layer with ``units`` outputs that is linear or a 1×1 convolution: its path and itself.
+
+    Raises:
+        ValueError: there is none.
+    """
+    heads = [
+        (path, module)
+        for path, module in network.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == units)
+        or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == units)
+    ]
+    if not heads:
+        raise ValueError(f"{type(network).__name__} has no linear layer or 1×1 convolution with {units} outputs")
+    return heads[-1]
+
+
+def with_units(classifier: Classifier, vocabulary: Vocabulary) -> Classifier:
+    """A copy of a classifier with a fresh head, one unit for each of the vocabulary's; all else keeps its weights.
+
+    Raises:
+        ValueError: the network has no head that could be replaced.
+    """
+    network = deepcopy(classifier.network)
+    put_head(network, classifier.vocabulary.size, vocabulary.size)
+    return replace(classifier, network=network, vocabulary=vocabulary)
+
+
+def put_head(network: nn.Module, old: int, units: int) -> None:
+    """Replace a network's head of ``old`` units by a fresh one: normal weights of deviation 0.01, no bias yet.
+
+    Raises:
+        ValueError: it has no such head.
+    """
+    path, head = head_of(network, old)
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, _fresh(head, units))
+    if hasattr(network, "num_classes"):
+        network.num_classes = units  # type: ignore[assignment]
+
+
+def _fresh(head: nn.Module, units: int) -> nn.Module:
+    weight, has_bias = head.weight, head.bias is not None
+    fresh: nn.Linear | nn.Conv2d
+    if isinstance(head, nn.Linear):
+        fresh = nn.Linear(head.in_features, units, has_bias, weight.device, weight.dtype)
+    else:
+        assert isinstance(head, nn.Conv2d)
+        fresh = nn.Conv2d(head.in_channels, units, 1, bias=has_bias, device=weight.device, dtype=weight.dtype)
+    nn.init.normal_(fresh.weight, std=0.01)
+    if fresh.bias is not None:
+        nn.init.zeros_(fresh.bias)
+    return fresh.train(head.training)

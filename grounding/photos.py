@@ -3,11 +3,14 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grounding.images import EXTENSIONS
+
+TABLES = (".jsonl", ".csv", ".parquet")  # with columns
 
 
 @dataclass(frozen=True)
@@ -41,37 +44,53 @@ def photos_below(path: str) -> Photos:
 def photos_listed(path: str) -> Photos:
     """The photos that a file lists, with paths from the file's own folder.
 
-    The file is ``.txt``, one path a line, ``.jsonl``, one object a line with the key ``image``, or ``.csv``, with a
-    column ``image``.
+    The file is ``.txt``, one path a line, or a table that ``rows`` reads, with the paths in ``image``.
 
     Raises:
         ValueError: there is no such file, it is of another kind, a line makes no sense, or it lists nothing.
     """
     manifest = Path(path).expanduser()
-    readers = {".txt": _of_text, ".jsonl": _of_json, ".csv": _of_csv}
-    if not manifest.is_file():
-        raise ValueError(f"{path}: no such file")
-    if manifest.suffix.lower() not in readers:
-        raise ValueError(f"{path}: a manifest is a file {', '.join(readers)}")
-    try:
-        names = dict.fromkeys(readers[manifest.suffix.lower()](manifest))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if manifest.suffix.lower() not in (".txt", *TABLES):
+        raise ValueError(f"{path}: a manifest is a file .txt, {', '.join(TABLES)}")
+    if manifest.suffix.lower() == ".txt":
+        names = dict.fromkeys(line for _, line in _lines(manifest))
+    else:
+        names = dict.fromkeys(row["image"] for _, row in rows(manifest))
     if not names:
         raise ValueError(f"{path}: lists no photo")
     return Photos(manifest.parent, list(names))
 
 
+def rows(manifest: Path, *columns: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table of photos, each with its line number, from 1; ``image`` is a path in each of them.
+
+    Args:
+        manifest: a file ``.jsonl``, one object a line, ``.csv`` with a header, or ``.parquet``; read row by row.
+        columns: what rows must have beside ``image``.
+
+    Raises:
+        ValueError: there is no such file, it is of another kind, it lacks a column, or a line makes no sense.
+    """
+    readers = {".jsonl": _of_json, ".csv": _of_csv, ".parquet": _of_parquet}
+    if not manifest.is_file():
+        raise ValueError(f"{manifest}: no such file")
+    if manifest.suffix.lower() not in readers:
+        raise ValueError(f"{manifest}: a table of photos is a file {', '.join(readers)}")
+    yield from readers[manifest.suffix.lower()](manifest, ("image", *columns))
+
+
 def _lines(manifest: Path) -> Iterator[tuple[int, str]]:
-    with manifest.open(encoding="utf-8-sig") as lines:
-        yield from ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
+    """The lines of a text file that are not blank, with their numbers."""
+    if not manifest.is_file():
+        raise ValueError(f"{manifest}: no such file")
+    try:
+        with manifest.open(encoding="utf-8-sig") as lines:
+            yield from ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{manifest}: cannot be read: {error}") from None
 
 
-def _of_text(manifest: Path) -> Iterator[str]:
-    return (line for _, line in _lines(manifest))
-
-
-def _of_json(manifest: Path) -> Iterator[str]:
+def _of_json(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(manifest):
         try:
             values = json.loads(line)
@@ -80,15 +99,42 @@ def _of_json(manifest: Path) -> Iterator[str]:
         name = values.get("image") if isinstance(values, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f'{manifest}, line {number}: expected an object with "image", a path')
-        yield name
+        _check_columns(f"{manifest}, line {number}", list(values), columns)
+        yield number, values
 
 
-def _of_csv(manifest: Path) -> Iterator[str]:
-    with manifest.open(encoding="utf-8-sig", newline="") as lines:
-        rows = csv.DictReader(lines)
-        if "image" not in (rows.fieldnames or ()):
-            raise ValueError(f"{manifest}: expected a column image, found {', '.join(rows.fieldnames or ()) or 'none'}")
-        for row in rows:
-            if not row["image"]:
-                raise ValueError(f"{manifest}, line {rows.line_num}: no image")
-            yield row["image"]
+def _of_csv(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as lines:
+            table = csv.DictReader(lines)
+            _check_columns(str(manifest), table.fieldnames or (), columns)
+            for row in table:
+                if not row["image"]:
+                    raise ValueError(f"{manifest}, line {table.line_num}: no image")
+                yield table.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{manifest}: cannot be read: {error}") from None
+
+
+def _of_parquet(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f'{manifest}: needs pyarrow: pip install "phrase-grounding[train]"') from None
+    try:
+        with pyarrow.parquet.ParquetFile(manifest) as table:
+            _check_columns(str(manifest), table.schema_arrow.names, columns)
+            found = (row for batch in table.iter_batches() for row in batch.to_pylist())
+            for number, row in enumerate(found, 1):
+                if not isinstance(row["image"], str) or not row["image"]:
+                    raise ValueError(f"{manifest}, line {number}: no image")
+                yield number, row
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{manifest}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _check_columns(where: str, found: Sequence[str], expected: tuple[str, ...]) -> None:
+    for column in expected:
+        if column not in found:
+            raise ValueError(f"{where}: expected a column {column}, found {', '.join(found) or 'none'}")

@@ -73,16 +73,21 @@ class Grounder:
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
-        """The default grounder, offline; or another model by name, and any setting as on the command line.
+        """The default grounder, offline; or another model, and any setting as on the command line.
 
-        Example: ``Grounder.load("googlenet", "attention=mwp", "proposals.count=200")``.
+        Args:
+            model: its name, or the folder of a checkpoint that ``python -m train`` wrote; a `Path` is always a folder.
+            settings: such as ``attention=mwp``.
+
+        Example: ``Grounder.load("googlenet", "attention=mwp", "proposals.count=200")``,
+        ``Grounder.load("runs/my_model")``.
 
         Raises:
-            ValueError: there is no such model or setting.
+            ValueError: there is no such model or setting, or the checkpoint is damaged.
         """
-        from grounding.config import load_grounder
+        from grounding.config import choose_model, load_grounder
 
-        return load_grounder([*([] if model is None else [f"model={model}"]), *settings])
+        return load_grounder([*([] if model is None else choose_model(model)), *settings])
 
     def __call__(
         self,

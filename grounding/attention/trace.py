@@ -66,7 +66,7 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
     if next(network.parameters(), torch.empty(0)).dtype in (torch.float16, torch.bfloat16):
         network = network.float()  # normalisers underflow in half precision
     network = network.to(memory_format=torch.channels_last)
-    tracer = _Tracer()
+    tracer = Tracer()
     try:
         graph = tracer.trace(network)
     except Exception as error:
@@ -84,7 +84,7 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
     return trace
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Keeps whole the modules that have rules of their own, and remembers where each module's output is."""
 
     def __init__(self) -> None:

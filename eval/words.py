@@ -1,0 +1,135 @@
+"""How well a classifier knows words: which photos they name, and where in a photo they are.
+
+Precision is over photos, and a word counts for a photo where one of its captions says it. Captions leave much unsaid,
+so the figures compare models; none of them reaches 1.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grounding.records import Word
+from grounding.scoring import enlarge
+from grounding.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class WordPrecision:
+    """Average precision of words."""
+
+    mean: float  # over the words that have photos enough
+    by_word: Tensor  # (W,), float64; NaN for a word that has not
+    count: int  # of words that have
+
+
+def average_precision(scores: Tensor, truth: Tensor) -> float:
+    """The mean, over true photos, of the precision among those that score no less.
+
+    Equal scores are one step of the ranking, so that a constant score has the share of true photos (scikit-learn's
+    ``average_precision_score``).
+
+    Shapes:
+        scores: (N,), higher is better.
+        truth: (N,) bool.
+
+    Raises:
+        ValueError: shapes do not fit, nothing is true, or a score is NaN.
+    """
+    from sklearn.metrics import average_precision_score
+
+    if scores.ndim != 1 or scores.shape != truth.shape or truth.dtype != torch.bool:
+        raise ValueError(f"expected scores and truth (N,), got {tuple(scores.shape)} and {tuple(truth.shape)}")
+    if not truth.any():
+        raise ValueError("nothing is true: there is no precision to average")
+    if scores.isnan().any():
+        raise ValueError("a score is NaN")
+    return float(average_precision_score(truth.numpy(), scores.double().numpy()))
+
+
+def mean_average_precision(scores: Tensor, truth: Tensor, *, least: int = 5) -> WordPrecision:
+    """The mean of `average_precision` over words that are true of at least so many photos.
+
+    Shapes:
+        scores: (N, W) of photos and words.
+        truth: (N, W) bool.
+
+    Raises:
+        ValueError: shapes do not fit, no word has photos enough, or a score is NaN.
+    """
+    if scores.ndim != 2 or scores.shape != truth.shape:
+        raise ValueError(f"expected scores and truth (N, W), got {tuple(scores.shape)} and {tuple(truth.shape)}")
+    is_enough = truth.sum(0) >= max(least, 1)
+    if not is_enough.any():
+        raise ValueError(f"no word is true of {least} photos or more")
+    by_word = torch.full((scores.shape[1],), torch.nan, dtype=torch.float64)
+    for index in is_enough.nonzero().flatten().tolist():
+        by_word[index] = average_precision(scores[:, index], truth[:, index])
+    return WordPrecision(float(by_word[is_enough].mean()), by_word, int(is_enough.sum()))
+
+
+def said_words(captions: Iterable[Sequence[Word]], vocabulary: Vocabulary) -> frozenset[str]:
+    """The words of a vocabulary that captions say: lemmas, and for compounds lemmas side by side.
+
+    Those that the vocabulary knows as nouns alone are said where they are nouns: who wears a hat says no "wear". Other
+    than in `Vocabulary.match`, a compound says its parts, too: "tennis ball" says "ball".
+    """
+    said: set[str] = set()
+    for caption in captions:
+        for first in range(len(caption)):
+            for last in range(first, len(caption)):
+                text = " ".join(word.lemma for word in caption[first : last + 1])
+                if text in vocabulary and (caption[last].is_noun or text not in vocabulary.nouns):
+                    said.add(text)
+    return frozenset(said)
+
+
+def word_probabilities(
+    responses: Tensor, vocabulary: Vocabulary, words: Sequence[str], *, are_exclusive: bool
+) -> Tensor:
+    """How probable each word is in each photo; 0 for all photos where the vocabulary lacks the word.
+
+    Shapes:
+        responses: (N, units), of the network, before softmax or sigmoid.
+        are_exclusive: whether a photo has one unit only (softmax; a word's probability is the sum over its units), or
+            any number of them (sigmoid; the greatest of them).
+        returns: (N, W) in [0, 1], float64.
+    """
+    responses = responses.double()  # in single precision, all that is nearly certain is equal
+    probabilities = responses.softmax(1) if are_exclusive else responses.sigmoid()
+    found = probabilities.new_zeros(len(probabilities), len(words))
+    for index, word in enumerate(words):
+        if word in vocabulary:
+            units = probabilities[:, list(vocabulary.units[word])]
+            found[:, index] = units.sum(1) if are_exclusive else units.amax(1)
+    return found
+
+
+def coverage(phrases: Sequence[Sequence[Word]], vocabulary: Vocabulary) -> float:
+    """The share of phrases of which the vocabulary knows a word.
+
+    Raises:
+        ValueError: there is no phrase.
+    """
+    if not phrases:
+        raise ValueError("no phrase to cover")
+    return sum(bool(vocabulary.match(words)[0]) for words in phrases) / len(phrases)
+
+
+def peak(attention: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+    """The pixel (y, x) of a photo of this size where its attention (h, w), enlarged, is greatest; the first of several.
+
+    Raises:
+        ValueError: attention is NaN somewhere.
+    """
+    if attention.isnan().any():
+        raise ValueError("attention is NaN")
+    return divmod(int(enlarge(attention, size).argmax()), size[1])
+
+
+def is_hit(pixel: tuple[int, int], boxes: Tensor) -> bool:
+    """Whether a pixel (y, x) lies in one of the boxes (N, 4): any-box pointing, without tolerance."""
+    y, x = pixel
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return bool(((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).any())

@@ -1,0 +1,158 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from eval.flickr30k import find_photos, load_photo, read_annotations, read_sentences
+
+SENTENCES = """\
+[/EN#1/people A man] throws [/EN#2/other the ball] to [/EN#0/notvisual it] .
+[/EN#3/scene/vehicles A train] , no ( brackets ) " here " .
+"""
+ANNOTATIONS = """\
+<annotation>
+  <filename>7.jpg</filename><size><width>40</width><height>20</height><depth>3</depth></size>
+  <object><name>1</name><name>4</name>
+    <bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>20</ymax></bndbox></object>
+  <object><name>1</name><bndbox><xmin>3</xmin><ymin>5</ymin><xmax>3</xmax><ymax>9</ymax></bndbox></object>
+  <object><name>3</name><scene>1</scene><nobndbox>1</nobndbox></object>
+  <object><name>2</name><scene>0</scene><nobndbox>1</nobndbox></object>
+</annotation>
+"""
+
+
+@pytest.fixture
+def entities(tmp_path):
+    """Two photos of 40×20 pixels, as copies squashed to 10×10, and what people said of them."""
+    root = tmp_path / "entities"
+    (root / "Annotations").mkdir(parents=True)
+    (root / "Sentences").mkdir()
+    (tmp_path / "photos").mkdir()
+    for name in ("7", "10"):
+        (root / "Annotations" / f"{name}.xml").write_text(ANNOTATIONS)
+        (root / "Sentences" / f"{name}.txt").write_text(SENTENCES)
+        halves = Image.new("RGB", (10, 10), "black")
+        halves.paste("white", (5, 0, 10, 10))
+        halves.save(tmp_path / "photos" / f"{name}.jpg", quality=100)
+    (root / "val.txt").write_text("10\n")
+    return root
+
+
+def test_captions_lose_their_marks_and_keep_their_tokens(entities):
+    first, second = read_sentences(entities / "Sentences" / "7.txt")
+    assert first.text == "A man throws the ball to it ."
+    assert second.text == 'A train , no ( brackets ) " here " .'
+    assert [(phrase.text, phrase.chain, phrase.types) for phrase in (*first.phrases, *second.phrases)] == [
+        ("A man", "1", ("people",)),
+        ("the ball", "2", ("other",)),
+        ("it", "0", ("notvisual",)),
+        ("A train", "3", ("scene", "vehicles")),
+    ]
+
+
+TOKENS = st.lists(st.sampled_from(["a", "man", "'s", ",", "é", "T-shirt", "(", "/", "#7"]), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(TOKENS, st.booleans()), min_size=1, max_size=6))
+def test_every_span_cuts_its_phrase_from_the_sentence(tmp_path_factory, parts):
+    path = tmp_path_factory.getbasetemp() / "sentences.txt"
+    texts = [" ".join(tokens) for tokens, _ in parts]
+    marked = [
+        f"[/EN#{i}/other {text}]" if is_phrase else text
+        for i, (text, (_, is_phrase)) in enumerate(zip(texts, parts, strict=True))
+    ]
+    path.write_text(" ".join(marked), encoding="utf-8")
+    (sentence,) = read_sentences(path)
+    assert sentence.text == " ".join(texts)
+    assert len(sentence.phrases) == sum(is_phrase for _, is_phrase in parts)
+    for phrase in sentence.phrases:
+        assert sentence.text[slice(*phrase.span)] == phrase.text == texts[int(phrase.chain)]
+
+
+def test_boxes_count_from_zero_and_end_exclusive(entities):
+    found = read_annotations(entities / "Annotations" / "7.xml")
+    assert found.size == (20, 40)
+    assert {chain: boxes.tolist() for chain, boxes in found.boxes.items()} == {
+        "1": [[0, 0, 40, 20], [2, 4, 3, 9]],
+        "4": [[0, 0, 40, 20]],
+    }
+    assert found.scenes == {"3"}
+    assert found.boxless == {"2", "3"}
+
+
+def test_photos_come_in_the_order_of_their_numbers_with_the_phrases_that_own_boxes(entities, tmp_path):
+    photos = find_photos(tmp_path / "photos", entities)
+    assert [photo.name for photo in photos] == ["7", "10"]
+    assert [photo.name for photo in find_photos(tmp_path / "photos", entities, split="val")] == ["10"]
+    assert [photo.name for photo in find_photos(tmp_path / "photos", entities, split=entities / "val.txt")] == ["10"]
+    ((phrase, boxes),) = photos[0].phrases_with_boxes()
+    assert phrase.text == "A man"
+    assert boxes.shape == (2, 4)
+
+
+def test_a_squashed_copy_is_stretched_until_the_boxes_fit(entities, tmp_path):
+    photo = find_photos(tmp_path / "photos", entities)[0]
+    image = load_photo(photo)
+    assert image.shape == (3, 20, 40)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert image[:, :, :18].max() < 0.1
+    assert image[:, :, 22:].min() > 0.9
+
+
+@pytest.mark.parametrize("width", [40, 400])
+def test_a_photo_of_its_own_size_is_left_alone_and_a_larger_one_averaged(entities, tmp_path, width):
+    stripes = torch.arange(width) % 2 * 255
+    pixels = stripes.byte().expand(width // 2, width).numpy()
+    Image.fromarray(pixels).save(tmp_path / "photos" / "7.jpg", quality=100)
+    image = load_photo(find_photos(tmp_path / "photos", entities)[0])
+    assert image.shape == (3, 20, 40)
+    if width == 40:
+        assert torch.equal(image[0].round() * 255, stripes.expand(20, 40))
+    else:
+        assert (image - 0.5).abs().max() < 0.05  # nothing of the stripes is left
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("Sentences/7.txt", None, r"7\.txt: No such file.*one for each of its photos"),
+        ("Sentences/7.txt", b"\xff", r"7\.txt: not text in UTF-8"),
+        ("Sentences/7.txt", b"\n", r"7\.txt: no caption"),
+        ("Sentences/7.txt", b"A man .\n[/EN#1 A man] .", r"7\.txt, line 2: expected phrases marked"),
+        ("Sentences/7.txt", b"[/EN#1/people A man", r"7\.txt, line 1: expected phrases marked"),
+        ("Annotations/7.xml", None, r"7\.xml: No such file"),
+        ("Annotations/7.xml", b"<annotation>", r"7\.xml: these are not annotations of Flickr30k Entities: no element"),
+        ("Annotations/7.xml", b"<annotation/>", r"7\.xml: .*no size/height in <annotation>"),
+        ("Annotations/7.xml", ANNOTATIONS.replace(">20</h", ">tall</h").encode(), r"7\.xml: .*'tall'"),
+        ("Annotations/7.xml", ANNOTATIONS.replace(">40</xmax", ">41</xmax").encode(), r"7\.xml: .*not within 40×20"),
+        ("Annotations/7.xml", ANNOTATIONS.replace(">3</xmax", ">nan</xmax").encode(), r"7\.xml: .*box 3 5 nan 9"),
+        ("Annotations/7.xml", ANNOTATIONS.replace("<ymax>9</ymax>", "").encode(), r"7\.xml: .*no bndbox/ymax"),
+        ("Annotations/7.xml", b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', r"7\.xml: .*document type"),
+        ("val.txt", b"10 11 12", r"photos: lacks 2 of the 3 photos of val, such as 11\.jpg"),
+        ("val.txt", None, r"val: No such file"),
+        ("val.txt", b"", r"photos: no photo in it"),
+    ],
+)
+def test_what_is_missing_or_broken_is_named_in_one_line(entities, tmp_path, file, content, message):
+    path = entities / file
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        find_photos(tmp_path / "photos", entities, split="val" if file == "val.txt" else None)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_of_another_kind_are_named(entities, tmp_path):
+    with pytest.raises(ValueError, match=r"photos: no folder Annotations in it; name the folder in which"):
+        find_photos(tmp_path / "photos", tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"nowhere: no such folder"):
+        find_photos(tmp_path / "nowhere", entities)
+
+
+def test_a_photo_that_is_none_is_named(entities, tmp_path):
+    (tmp_path / "photos" / "7.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"7\.jpg: not an image"):
+        load_photo(find_photos(tmp_path / "photos", entities)[0])

@@ -1,0 +1,176 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.words import (
+    average_precision,
+    coverage,
+    is_hit,
+    mean_average_precision,
+    peak,
+    said_words,
+    word_probabilities,
+)
+from grounding.records import Word
+from grounding.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary({"dog": (0, 1), "hot dog": (2,), "red": (3,)}, 4)
+
+
+def words(text):
+    return tuple(Word(lemma, True) for lemma in text.split())
+
+
+def precision_in_loops(scores, truth):
+    """The mean, over true photos, of how many of those that score no less are true."""
+    precisions = []
+    for score, is_true in zip(scores, truth, strict=True):
+        if is_true:
+            no_less = [other for value, other in zip(scores, truth, strict=True) if value >= score]
+            precisions.append(sum(no_less) / len(no_less))
+    return sum(precisions) / len(precisions)
+
+
+RANKINGS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12).filter(
+    lambda pairs: any(is_true for _, is_true in pairs)
+)
+
+
+@given(RANKINGS)
+def test_average_precision_agrees_with_loops(pairs):
+    scores, truth = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    expected = precision_in_loops(scores.tolist(), truth.tolist())
+    assert average_precision(scores.float(), truth) == pytest.approx(expected)
+
+
+@given(RANKINGS)
+def test_average_precision_sees_the_order_of_scores_alone(pairs):
+    scores, truth = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    scores = scores.float()
+    assert average_precision(scores.exp() - 7, truth) == pytest.approx(average_precision(scores, truth))
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "expected"),
+    [
+        ([0.9, 0.5, 0.1], [True, False, False], 1),
+        ([0.9, 0.5, 0.1], [False, False, True], 1 / 3),
+        ([0.9, 0.5, 0.1], [True, False, True], (1 + 2 / 3) / 2),
+        ([0.3, 0.3, 0.3, 0.3], [True, False, False, False], 1 / 4),  # constant: the share
+        ([0.3], [True], 1),
+    ],
+)
+def test_average_precision_by_hand(scores, truth, expected):
+    assert average_precision(torch.tensor(scores), torch.tensor(truth)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "message"),
+    [
+        ([0.5, 0.1], [False, False], "nothing is true"),
+        ([], [], "nothing is true"),
+        ([math.nan, 0.1], [True, False], "a score is NaN"),
+        ([0.5], [True, False], r"got \(1,\) and \(2,\)"),
+        ([[0.5]], [[True]], r"got \(1, 1\)"),
+    ],
+)
+def test_precision_of_nothing_is_refused(scores, truth, message):
+    with pytest.raises(ValueError, match=message):
+        average_precision(torch.tensor(scores), torch.tensor(truth, dtype=torch.bool))
+
+
+def test_rare_words_do_not_count_in_the_mean():
+    truth = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+    scores = torch.tensor([[0.9, 0.1, 0.5], [0.1, 0.5, 0.5], [0.5, 0.9, 0.5]])
+    found = mean_average_precision(scores, truth, least=2)
+    assert found.count == 1
+    assert found.mean == pytest.approx((1 + 2 / 3) / 2)
+    assert found.by_word[1:].isnan().all()
+    both = mean_average_precision(scores, truth, least=1)
+    assert both.count == 2
+    assert both.mean == pytest.approx((5 / 6 + 1 / 3) / 2)
+    assert mean_average_precision(scores, truth, least=0).count == 2  # a word of no photo has no precision
+    with pytest.raises(ValueError, match="no word is true of 3 photos or more"):
+        mean_average_precision(scores, truth, least=3)
+    with pytest.raises(ValueError, match=r"expected scores and truth \(N, W\)"):
+        mean_average_precision(scores, truth[:2])
+
+
+@pytest.mark.parametrize(
+    ("captions", "said"),
+    [
+        ([], set()),
+        (["a dog", "red ball"], {"dog", "red"}),
+        (["hot dog"], {"dog", "hot dog"}),
+        (["hot red dog"], {"dog", "red"}),
+        (["hot", "dog"], {"dog"}),  # of two captions
+    ],
+)
+def test_captions_say_lemmas_and_compounds_of_neighbours(captions, said):
+    assert said_words([words(caption) for caption in captions], VOCABULARY) == said
+
+
+def test_what_a_vocabulary_knows_as_a_noun_is_said_as_a_noun():
+    vocabulary = Vocabulary({"watch": (0,), "red": (1,)}, 2, frozenset({"watch"}))
+    verb, noun, adjective = Word("watch", False), Word("watch", True), Word("red", False)
+    assert said_words([(verb, adjective)], vocabulary) == {"red"}
+    assert said_words([(verb,), (adjective, noun)], vocabulary) == {"red", "watch"}
+
+
+def test_a_word_is_as_probable_as_its_units():
+    responses = torch.tensor([[0.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0]])
+    softmax = word_probabilities(responses, VOCABULARY, ["dog", "red", "cat"], are_exclusive=True)
+    torch.testing.assert_close(softmax[1], torch.tensor([0.5, 0.25, 0.0], dtype=torch.float64))
+    sigmoid = word_probabilities(responses, VOCABULARY, ["dog", "red", "cat"], are_exclusive=False)
+    torch.testing.assert_close(sigmoid[:, 0], responses.double()[:, 1].sigmoid())
+    assert softmax[:, 2].eq(0).all()
+    assert sigmoid[:, 2].eq(0).all()
+    assert word_probabilities(responses[:0], VOCABULARY, ["dog"], are_exclusive=True).shape == (0, 1)
+
+
+def test_confident_units_still_differ():
+    """Single precision would call both 1."""
+    found = word_probabilities(torch.tensor([[20.0], [25.0]]), Vocabulary({"a": (0,)}, 1), ["a"], are_exclusive=False)
+    assert found[0] < found[1]
+
+
+def test_a_phrase_is_covered_by_one_known_word():
+    phrases = [words("big dog"), words("hot dog"), words("cat"), ()]
+    assert coverage(phrases, VOCABULARY) == 0.5
+    with pytest.raises(ValueError, match="no phrase"):
+        coverage([], VOCABULARY)
+
+
+@given(st.integers(0, 3), st.integers(0, 4), st.integers(1, 6))
+def test_the_peak_lies_in_the_cell_that_is_greatest(row, column, times):
+    attention = torch.zeros(4, 5)
+    attention[row, column] = 1
+    y, x = peak(attention, (4 * times, 5 * times))
+    assert (y // times, x // times) == (row, column)
+
+
+def test_a_peak_of_nothing():
+    assert peak(torch.zeros(2, 2), (6, 6)) == (0, 0)
+    with pytest.raises(ValueError, match="NaN"):
+        peak(torch.full((2, 2), math.nan), (6, 6))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "is_in"),
+    [
+        ((2, 1), True),
+        ((3, 4), True),
+        ((4, 1), False),
+        ((2, 5), False),
+        ((1, 1), False),
+        ((9, 9), True),
+        ((0, 0), False),
+    ],
+)
+def test_pointing_hits_any_box_with_its_first_pixels_and_not_its_ends(pixel, is_in):
+    boxes = torch.tensor([[1.0, 2, 5, 4], [9, 9, 10, 10]])  # x1 y1 x2 y2
+    assert is_hit(pixel, boxes) is is_in
+    assert not is_hit(pixel, boxes[:0])
