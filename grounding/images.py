@@ -1,7 +1,6 @@
 """Reading photos: whatever a user has, as (3, H, W) in [0, 1], RGB, upright."""
 
 import io
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
+
+from grounding.command import in_one_line
 
 ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 
@@ -85,8 +87,10 @@ def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
         raise ValueError(f"{name}: not an image, or of an unknown format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name}: too large: {error}") from None
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{name}: cannot be read: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of broken files the readers of some formats raise anything
+        raise ValueError(f"{name}: cannot be read: {in_one_line(error) or type(error).__name__}") from None
 
 
 def decode(content: bytes, *, name: str, enough: int | None = None) -> Image.Image:
@@ -104,9 +108,9 @@ def decode(content: bytes, *, name: str, enough: int | None = None) -> Image.Ima
     if not content:
         raise ValueError(f"{name}: the file is empty")
     with _opened(io.BytesIO(content), name) as image:
-        if enough is not None and image.format == "JPEG":
-            scale = enough / max(image.size)
-            image.draft("RGB", (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+        if enough is not None and isinstance(image, JpegImageFile):  # those of phones that hold several, too
+            width, height = (max(1, side * enough // max(image.size)) for side in image.size)
+            image.draft("RGB", (width, height))
         if image.mode == "RGB" and "transparency" not in image.info:
             return ImageOps.exif_transpose(image)
         return Image.fromarray(to_pixels(_from_pil(image)))

@@ -375,5 +375,3 @@ def test_a_grounder_says_what_else_a_model_may_be(tmp_path, monkeypatch):
             Grounder.load(model)
     with pytest.raises(ValueError, match=r"googlenet is no checkpoint, .*: it lacks settings\.json, vocabulary\.tsv"):
         Grounder.load(Path("googlenet"))
-    with pytest.raises(ValueError, match=r"model\.checkpoint"):
-        Grounder.load("checkpoint")

@@ -4,9 +4,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from grounding.images import find_images, load_image
+from grounding.images import decode, find_images, load_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -145,3 +147,112 @@ def test_a_search_that_finds_nothing_says_so(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             find_images([pattern])
+
+
+def encoded(image, form="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def smooth(height, width):
+    """A photo of slow waves, which is nearly the same at any scale."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(5 * x + 3 * y), np.cos(7 * y), np.sin(9 * x * y)]
+    return Image.fromarray((np.dstack(waves) * 100 + 128).astype(np.uint8))
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    return exif
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.sampled_from(["JPEG", "MPO"]))
+def test_a_jpeg_is_decoded_as_small_as_is_enough(height, width, enough, form):
+    image = decode(encoded(smooth(height, width), form), name="a.jpg", enough=enough)
+    largest = min(max(height, width) // enough, height, width)  # times smaller; a line stays a line
+    scale = max([1, *(scale for scale in (2, 4, 8) if scale <= largest)])
+    assert image.size == (-(-width // scale), -(-height // scale))
+    assert max(image.size) >= min(enough, max(height, width))
+
+
+def test_a_jpeg_decoded_small_is_nearly_the_same_picture():
+    content = encoded(smooth(240, 320), quality=95)
+    assert decode(content, name="a.jpg").size == (320, 240)
+    for enough, size in ((160, (160, 120)), (80, (80, 60)), (79, (80, 60)), (81, (160, 120)), (40, (40, 30))):
+        small = decode(content, name="a.jpg", enough=enough)
+        assert small.size == size
+        expected = np.asarray(smooth(240, 320).resize(size, Image.Resampling.BOX), int)
+        assert np.abs(np.asarray(small, int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_turned_jpeg_stands_upright_however_small_it_is_decoded(mode):
+    photo = smooth(240, 320)
+    content = encoded(photo.convert(mode), exif=turned(), quality=95)
+    expected = photo.convert("L").convert("RGB") if mode == "L" else photo
+    for enough, size in ((None, (240, 320)), (80, (60, 80))):
+        image = decode(content, name="a.jpg", enough=enough)
+        assert image.mode == "RGB"
+        assert image.size == size
+        upright = expected.transpose(Image.Transpose.ROTATE_270).resize(size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(image, int) - np.asarray(upright, int)).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
+def test_what_is_decoded_is_what_is_loaded(tmp_path, mode):
+    grey = np.linspace(0, 65535, 48).reshape(6, 8)
+    if mode in ("I;16", "F"):
+        photo = Image.fromarray(grey.astype(np.uint16) if mode == "I;16" else (grey / 65535).astype(np.float32))
+    else:
+        photo = smooth(6, 8).convert(mode)
+    if mode in ("LA", "RGBA"):
+        photo.putalpha(Image.fromarray((grey / 257).astype(np.uint8)))
+    content = encoded(photo, "TIFF")
+    (tmp_path / "a.tif").write_bytes(content)
+    image = decode(content, name="a.tif", enough=4)
+    assert image.mode == "RGB"
+    loaded = load_image(tmp_path / "a.tif").permute(1, 2, 0).numpy() * 255
+    np.testing.assert_allclose(np.asarray(image), loaded, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"no photo at all", "not an image"),
+        (jpeg()[:600], "cannot be read"),
+        (encoded(Image.fromarray(PIXELS), "PNG")[:60], "cannot be read"),
+        (encoded(Image.fromarray(PIXELS[..., 0]), "PNG")[:70], "cannot be read"),
+        # what Pillow raises for these is no OSError
+        (encoded(Image.fromarray(PIXELS), "DDS")[:80] + bytes(200), "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("enough", [None, 8])
+def test_broken_content_is_named_with_what_is_wrong(content, message, enough):
+    with pytest.raises(ValueError, match=rf"^x/photo\.jpg: {message}[^\n]*$"):
+        decode(content, name="x/photo.jpg", enough=enough)
+
+
+@given(st.data())
+def test_a_damaged_photo_is_a_photo_or_an_error_that_names_it(data):
+    form = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]))
+    content = bytearray(encoded(Image.fromarray(PIXELS), form, **({"exif": turned()} if form == "JPEG" else {})))
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=4)):
+        content[place % len(content)] = value
+    try:
+        image = decode(bytes(content), name="photo", enough=4)
+    except ValueError as error:
+        assert str(error).startswith("photo: ")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert image.mode == "RGB"
+
+
+def test_content_of_a_decompression_bomb_is_refused(monkeypatch):
+    content = encoded(Image.new("RGB", (200, 200)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"a\.jpg: too large"):
+        decode(content, name="a.jpg", enough=8)

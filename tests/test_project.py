@@ -44,7 +44,12 @@ def test_every_package_is_packaged():
         for path in (ROOT / package).rglob("__init__.py")
     }
     assert on_disk <= set(settings["packages"])
-    assert set(settings["packages"]) - on_disk == {"grounding.conf", "grounding.vocabularies", "proposals.weights"}
+    assert set(settings["packages"]) - on_disk == {
+        "grounding.conf",
+        "grounding.vocabularies",
+        "grounding.weights",
+        "proposals.weights",
+    }
 
 
 def test_the_readme_shows_what_is_there():

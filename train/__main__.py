@@ -23,7 +23,7 @@ def run(settings: Any) -> None:
     attempt(
         lambda: train(settings),
         log,
-        if_interrupted="the same command goes on from the last checkpoint, where the task has some (edges)",
+        if_interrupted="the same command goes on from the last checkpoint, where the task has some (tags, edges)",
     )
 
 
@@ -34,7 +34,12 @@ def train(settings: Any) -> bool:
         ValueError: a setting is wrong, or data are missing.
         OSError: the result cannot be written.
     """
-    written: Path = build_part(plain_settings("task", settings.task))
+    import torch
+
+    task = plain_settings("task", settings.task)
+    # A network without weights begins with random ones before its task can choose a seed.
+    torch.manual_seed(task.get("training", {}).get("seed", 0))
+    written: Path = build_part(task)
     log.info("written: %s", printable(written))
     return True
 

@@ -1,15 +1,14 @@
 """From tagged photos to batches: decoding, mirror padding, random crops, and an order that a resumed run repeats.
 
-What is random about a photo follows from the seed, the epoch and the photo alone, so that a batch is the same whenever,
-and in whatever process, it is made.
+What is random about a photo follows from the seed, the epoch and the photo alone. Batches of photos in files are the
+same whenever, and in whatever process, they are made; those of shards depend on the number of workers, too.
 """
 
 import itertools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from grounding.images import decode
 from train.data import Tagged, TaggedPhotos, TaggedShards
 from train.vocabulary import TagVocabulary
 
-SHUFFLED = 1000  # photos of a shard among which the next one is drawn
+SHUFFLED = 1000  # photos of shards among which the next one is drawn, fewer where
+HELD = 2**28  # so many bytes of them wait
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def pin_memory(self) -> "Batch":
+        """The same where a GPU can fetch it while it computes; the loader calls this."""
+        return Batch(self.inputs.pin_memory(), self.units.pin_memory(), self.weights.pin_memory(), self.unreadable)
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many parts, as equal as can be."""
@@ -160,10 +164,13 @@ def batches_in_order(
     share: Share = ALONE,
     workers: int = 0,
     seed: tuple[int, int] | None = None,
+    start: int = 0,
 ) -> Iterator[Batch]:
-    """All photos once, in order, every ``world``-th of them; the last batch may be smaller. Without a seed, no view is
-    at random."""
-    own = range(share.rank, len(data), share.world)
+    """All photos from ``start`` on, in order, every ``world``-th of them; the last batch may be smaller.
+
+    Without a seed, (seed, epoch), nothing is at random.
+    """
+    own = range(start + share.rank, len(data), share.world)
     dataset = _Photos(data, vocabulary, view, seed)
     yield from _loader(dataset, workers, sampler=[own[k : k + batch] for k in range(0, len(own), batch)])
 
@@ -183,8 +190,21 @@ def batches_of_shards(
 ) -> Iterator[Batch]:
     """Batches from ``first`` to ``count`` of shards in an order drawn for the epoch, photos shuffled as they come.
 
-    Each process, and each of its workers, reads shards of its own; one that comes to an end begins anew. Without a seed
-    nothing is at random and every photo comes once.
+    Each process, and each of its workers, reads shards of its own; one that comes to an end begins anew. An epoch has
+    every photo where all read as many; else some come twice, and others in other epochs. Without a seed nothing is at
+    random and every photo comes once.
+
+    Args:
+        data: the shards.
+        vocabulary: which unit a tag means.
+        view: through which photos are seen.
+        batch: photos of one process in a batch.
+        seed: of the order and the views; None for neither.
+        epoch: from 0; other epochs have other orders and views.
+        first: the batches before it are left out.
+        count: where the epoch ends; None: at the end of the shards, without a seed, else never.
+        share: of this process; processes together go through all shards.
+        workers: processes that read and decode, at most one for each shard; 0: this one does.
 
     Raises:
         ValueError: there are fewer shards than processes, or a shard is broken.
@@ -198,14 +218,22 @@ def batches_of_shards(
 
 def usual_workers(world: int = 1) -> int:
     """How many workers a process has where nobody says: one for each core, less one for the process itself."""
-    return max(0, len(os.sched_getaffinity(0)) // world - 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, cores // world - 1)
 
 
-class _Photos(Dataset[Batch]):
+_Undecoded = tuple[Tagged, bytes | str]  # a photo and the content of its file, or why there is none
+_Example = tuple[NDArray[np.uint8] | None, list[int], str | None]  # pixels, units, why it cannot be read
+
+
+@dataclass(frozen=True, eq=False)
+class _Photos(Dataset[Batch | ValueError]):
     """Photos by the indices of a whole batch."""
 
-    def __init__(self, data: TaggedPhotos, vocabulary: TagVocabulary, view: View, seed: tuple[int, int] | None) -> None:
-        self.data, self.vocabulary, self.view, self.seed = data, vocabulary, view, seed
+    data: TaggedPhotos
+    vocabulary: TagVocabulary
+    view: View
+    seed: tuple[int, int] | None
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
         examples = []
@@ -219,68 +247,81 @@ class _Photos(Dataset[Batch]):
         try:
             return self.data.path(index).read_bytes()
         except OSError as error:
-            return str(error.strerror)
+            return error.strerror or str(error)
 
 
-class _Shards(IterableDataset[Batch]):
+@dataclass(frozen=True, eq=False)
+class _Shards(IterableDataset[Batch | ValueError]):
     """Batches of one worker's shards."""
 
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
+    data: TaggedShards
+    vocabulary: TagVocabulary
+    view: View
+    batch: int
+    seed: int | None
+    epoch: int
+    first: int
+    count: int | None
+    share: Share
 
-    def __iter__(self) -> Iterator[Batch]:
-        data, vocabulary, view, batch, seed, epoch, first, count, share = self.parts
+    def __iter__(self) -> Iterator[Batch | ValueError]:
+        try:
+            yield from self._batches()
+        except ValueError as error:  # a worker that raised it would write its whole traceback into the message
+            yield error
+
+    def _batches(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        # The loader takes batches of its workers in turn, from its first one on: batch b is always of the same worker.
-        worker = (worker + first) % workers
-        slot, slots = share.rank + share.world * worker, share.world * workers
-        photos = _stream(data, seed, epoch, slot, slots)
-        # Batches before `first` are read, but not decoded.
-        skipped = first // workers + (1 if first % workers > worker else 0)
-        mine = None if count is None else count // workers + (1 if count % workers > worker else 0)
-        done = skipped
-        for _ in range(skipped * batch):
-            next(photos)
-        while mine is None or done < mine:
-            few = list(itertools.islice(photos, batch))
-            if not few:
+        own, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        # The loader takes a batch of each worker in turn, from the first on: batch b is always of part b % workers.
+        start = self.first + own
+        part = start % workers
+        photos = self._photos(self.share.rank + self.share.world * part, self.share.world * workers)
+        # Photos of batches before the first are read, but not decoded.
+        skipped = self.batch * len(range(part, self.first, workers))
+        next(itertools.islice(photos, skipped, skipped), None)
+        for _ in itertools.count() if self.count is None else range(start, self.count, workers):
+            examples = [self._example(photo, content) for photo, content in itertools.islice(photos, self.batch)]
+            if not examples:
                 return
-            examples = []
-            for photo, content in few:
-                number = zlib.crc32(photo.name.encode("utf-8", "replace"))
-                random = None if seed is None else np.random.default_rng((seed, epoch, 1, number))
-                examples.append(_example(photo, content, vocabulary, view, random))
-            yield _collate(examples, view)
-            done += 1
+            yield _collate(examples, self.view)
 
-
-def _stream(
-    data: TaggedShards, seed: int | None, epoch: int, slot: int, slots: int
-) -> Iterator[tuple[Tagged, bytes | str]]:
-    """A worker's photos, undecoded: once in order without a seed, else shuffled and without end."""
-    if seed is None:
-        for url in data.urls[slot::slots]:
-            yield from data.read(url)
-        return
-    order = np.random.default_rng((seed, epoch)).permutation(len(data.urls))[slot::slots]
-    random = np.random.default_rng((seed, epoch, 2, slot))
-    waiting: list[tuple[Tagged, bytes | str]] = []
-    is_empty = True
-    while True:
-        for index in order:
-            for photo in data.read(data.urls[index]):
+    def _photos(self, slot: int, slots: int) -> Iterator[_Undecoded]:
+        """One of so many parts of the photos: once and in order without a seed, else shuffled and without end."""
+        if self.seed is None:
+            for url in self.data.urls[slot::slots]:
+                yield from self.data.read(url)
+            return
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.data.urls))[slot::slots]
+        urls = [self.data.urls[index] for index in order]
+        random = np.random.default_rng((self.seed, self.epoch, 2, slot))
+        is_empty = False
+        while not is_empty:
+            is_empty = True
+            for photo in _shuffled(itertools.chain.from_iterable(map(self.data.read, urls)), random):
                 is_empty = False
-                waiting.append(photo)
-                if len(waiting) >= SHUFFLED:
-                    yield waiting.pop(int(random.integers(len(waiting))))
-        if is_empty:
-            raise ValueError(f"{', '.join(data.urls[index] for index in order)}: no photo in it")
-        while waiting:  # the next pass begins with what is left of this one
-            yield waiting.pop(int(random.integers(len(waiting))))
+                yield photo
+        raise ValueError(f"{', '.join(urls)}: no photo in it")
+
+    def _example(self, photo: Tagged, content: bytes | str) -> _Example:
+        number = zlib.crc32(photo.name.encode("utf-8", "replace"))
+        random = None if self.seed is None else np.random.default_rng((self.seed, self.epoch, 1, number))
+        return _example(photo, content, self.vocabulary, self.view, random)
 
 
-_Example = tuple[NDArray[np.uint8] | None, list[int], str | None]  # pixels, units, why it cannot be read
+def _shuffled(photos: Iterable[_Undecoded], random: np.random.Generator) -> Iterator[_Undecoded]:
+    """Photos in another order: the next one is drawn among some that wait."""
+    waiting: list[_Undecoded] = []
+    held = 0
+    for photo in photos:
+        waiting.append(photo)
+        held += len(photo[1])
+        while len(waiting) >= SHUFFLED or held > HELD:
+            drawn = waiting.pop(int(random.integers(len(waiting))))
+            held -= len(drawn[1])
+            yield drawn
+    while waiting:
+        yield waiting.pop(int(random.integers(len(waiting))))
 
 
 def _example(
@@ -318,7 +359,9 @@ def padded(lists: Sequence[Sequence[int]]) -> Tensor:
     return units
 
 
-def _loader(dataset: Dataset[Batch], workers: int, *, sampler: Sequence[Sequence[int]] | None) -> Iterator[Batch]:
+def _loader(
+    dataset: Dataset[Batch | ValueError], workers: int, *, sampler: Sequence[Sequence[int]] | None
+) -> Iterator[Batch]:
     loader = DataLoader(
         dataset,
         batch_size=None,  # the dataset makes whole batches
@@ -326,8 +369,12 @@ def _loader(dataset: Dataset[Batch], workers: int, *, sampler: Sequence[Sequence
         num_workers=workers,
         worker_init_fn=_one_thread if workers else None,
         prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch
 
 
 def _one_thread(worker: int) -> None:

@@ -4,6 +4,8 @@ The multi-label cross-entropy of a photo, summed over tags, is lowered by steps 
 it is stopped and whatever processes it is shared by: its state is kept, and all that is random follows from the seed.
 """
 
+import hashlib
+import json
 import logging
 import math
 import os
@@ -53,7 +55,7 @@ MOST_RANKED = 5000  # validation photos whose scores are kept for the mean avera
 LEAST_POSITIVES = 5  # of a word that it counts
 HELD_OUT = 50  # one in so many photos in files is held out, where there are none for validation
 REPORT_EVERY = 20  # steps
-STATE, UNREADABLE = "state.safetensors", "unreadable.txt"
+STATE, UNREADABLE, COUNTED = "state.safetensors", "unreadable.txt", "words.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class TagTraining:
         decay: of weights.
         schedule: ``plateau``: a tenth of the rate whenever the validation loss has stopped falling; ``cosine``: up for
             the first tenth of all steps, then down to nothing.
+        patience: validations without a lower loss that ``plateau`` bears.
         clip: the largest norm of a gradient; None for any.
         resize: see `train.loading.View`.
         crop: see `train.loading.View`.
@@ -99,6 +102,7 @@ class TagTraining:
     momentum: float = 0.9
     decay: float = 2e-4
     schedule: str = "plateau"
+    patience: int = 0
     clip: float | None = None
     resize: tuple[int, int] = (256, 256)
     crop: int = 224
@@ -110,7 +114,7 @@ class TagTraining:
     tensorboard: bool = False
     workers: int | None = None
     validate_every: int | None = None
-    save_every: int = 200
+    save_every: int = 500
     half: bool = True
     seed: int = 0
 
@@ -125,6 +129,7 @@ class TagTraining:
             momentum=(self.momentum, 0, 1),
             decay=(self.decay, 0, 10),
             views=(self.views, 1, 10_000),
+            patience=(self.patience, 0, 10_000),
             averaging=(self.averaging, 0, 1),
             save_every=(self.save_every, 1, 10**9),
             validate_every=(1 if self.validate_every is None else self.validate_every, 1, 10**9),
@@ -166,7 +171,7 @@ def train_tags(
     words: int = 18_000,
     least: int = 1,
     lemmatise: bool = True,
-    keep: bool = False,
+    keep: int | None = None,
     training: TagTraining = TagTraining(),
     device: str = "auto",
 ) -> Path:
@@ -181,7 +186,8 @@ def train_tags(
         words: how many tags are learned at most, the most frequent ones.
         least: photos that a tag needs to be learned.
         lemmatise: bring tags to the form in which phrases are read ("dogs" is "dog"); false where they are lemmas.
-        keep: keep the model's own units and words, too, after the new ones; with ``trained=head``.
+        keep: keep the model's own units, too, after the new ones; a word that both know means the new unit where at
+            least so many photos had it, and else the model's own. With ``trained=head``; None: keep none.
         training: how.
         device: ``auto``, ``cpu``, ``cuda`` …
 
@@ -191,12 +197,12 @@ def train_tags(
     """
     if not isinstance(data, TaggedPhotos | TaggedShards):
         raise ValueError("no tagged photos: choose data=tagged, data=tagged_folder or data=shards")
-    if keep and training.trained != "head":
-        raise ValueError("keep=true needs training.trained=head: other training would spoil the units that are kept")
+    if keep is not None and training.trained != "head":
+        raise ValueError(f"keep={keep} needs training.trained=head: other training would spoil the units that are kept")
     torch.set_flush_denormal(True)
     processes = _join(device)
     try:
-        kept = model if keep else None
+        kept = None if keep is None else (model, keep)
         return _Run(Path(output), model, data, validation, (words, least, lemmatise), kept, training, processes).run()
     finally:
         if processes.share.world > 1:
@@ -241,7 +247,7 @@ class _Run:
         data: Data,
         validation: Data | None,
         vocabulary: tuple[int, int, bool],
-        kept: Classifier | None,
+        kept: tuple[Classifier, int] | None,
         training: TagTraining,
         processes: Processes,
     ) -> None:
@@ -253,13 +259,17 @@ class _Run:
                 f"{self.share.world}×{training.parts}"
             )
         self.batch = training.batch // self.share.world
-        self.workers = usual_workers(self.share.world) if training.workers is None else training.workers
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
+        self.workers = usual_workers(here) if training.workers is None else training.workers
         if validation is None and isinstance(data, TaggedPhotos):
             data, validation = hold_out(data)
         if validation is None and training.schedule == "plateau":
             raise ValueError("training.schedule=plateau needs photos to validate on: name some, or choose cosine")
         self.data, self.validation = data, validation
-        self.tags, self.photos = count_words(data, *vocabulary)
+        for name, part in (("data", data), ("validation", validation)):
+            if isinstance(part, TaggedShards) and len(part.urls) < self.share.world:
+                raise ValueError(f"{name}: {self.share.world} processes need as many shards, got {len(part.urls)}")
+        self.tags, self.photos = self._count(data, *vocabulary)
         self.steps_of_epoch = -(-self.photos // training.batch)
         self.steps = self.steps_of_epoch * training.epochs
         self.kept = kept
@@ -269,6 +279,26 @@ class _Run:
         self.unreadable: dict[str, None] = {}
         self.features: Features | None = None
         self.validation_features: Features | None = None
+
+    def _count(self, data: Data, size: int, least: int, lemmatise: bool) -> tuple[TagVocabulary, int]:
+        """The vocabulary of the tags, and how many photos there are; shards are read through once for it."""
+        if isinstance(data, TaggedPhotos):
+            lists = (photo.tags for photo in data.photos)
+            return build_vocabulary(lists, size=size, least=least, lemmatise=lemmatise), len(data)
+        path = self.aside / COUNTED
+        key = {"urls": data.urls, "first": data.first, "size": size, "least": least, "lemmatise": lemmatise}
+        found = None
+        for is_turn_of_first in (True, False):  # the others read what the first process found
+            if (self.share.rank == 0) == is_turn_of_first:
+                found = _read_counted(path, key)
+                if found is None:
+                    found = count_words(data, size=size, least=least, lemmatise=lemmatise)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write(path, json.dumps({"key": key, "photos": found[1], **asdict(found[0])}).encode())
+            if self.share.world > 1:
+                dist.barrier()
+        assert found is not None
+        return found
 
     def _build(self, model: Classifier) -> None:
         """The network with its new head, what of it is trained, and by what."""
@@ -280,14 +310,18 @@ class _Run:
             counts=dict(zip(self.tags.words, self.tags.counts, strict=True)),
         )
         self.classifier = with_units(model, words)
-        if model.window is not None:
-            self.classifier = replace(self.classifier, window=last_map(model.network, training.crop))
         self.network = network = self.classifier.network
         path, head = head_of(network, words.size)
         if isinstance(head.bias, Tensor):  # begin with what the tags' frequencies say
             share = torch.tensor(self.tags.counts, dtype=torch.float64) / self.photos
             head.bias.data.copy_(torch.logit(share.clamp(1e-6, 0.999)))
+        window = last_map(network, training.crop)
+        if model.window is not None:
+            self.classifier = replace(self.classifier, window=window)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean, self.std = (
+            torch.tensor(values, device=self.device)[:, None, None] * 255 for values in (model.mean, model.std)
+        )
         self.lower: nn.Module | None = None
         self.upper: nn.Module = network.train()
         if training.trained != "all":
@@ -301,14 +335,16 @@ class _Run:
         groups += [{"params": old, "lr": training.rate}] if old else []
         self.optimiser: torch.optim.Optimizer
         if training.optimiser == "sgd":
-            self.optimiser = torch.optim.SGD(groups, momentum=training.momentum, weight_decay=training.decay)
+            self.optimiser = torch.optim.SGD(
+                groups, momentum=training.momentum, weight_decay=training.decay, fused=True
+            )
         else:
-            self.optimiser = torch.optim.AdamW(groups, weight_decay=training.decay)
+            self.optimiser = torch.optim.AdamW(groups, weight_decay=training.decay, fused=True)
         self.schedule: LambdaLR | ReduceLROnPlateau
         if training.schedule == "cosine":
             self.schedule = LambdaLR(self.optimiser, lambda step: cosine(step, self.steps))
         else:
-            self.schedule = ReduceLROnPlateau(self.optimiser, factor=0.1, patience=0)
+            self.schedule = ReduceLROnPlateau(self.optimiser, factor=0.1, patience=training.patience)
         self.average: dict[str, Tensor] = {}
         if training.averaging:
             self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -322,8 +358,10 @@ class _Run:
     def settings(self) -> dict[str, Any]:
         """What tells this run from others; a state of other settings is not gone on from."""
         how = {name: value for name, value in asdict(self.training).items() if name not in ("workers", "save_every")}
-        words = len(self.tags.words)
-        return {**how, "model": str(self.classifier.architecture), "photos": self.photos, "words": words}
+        about = {"photos": self.photos, "words": len(self.tags.words), "keep": self.kept and self.kept[1]}
+        if isinstance(self.data, TaggedShards):  # their order depends on who reads them
+            about |= {"workers": self.workers, "processes": self.share.world}
+        return {**how, "model": str(self.classifier.architecture), **about}
 
     def run(self) -> Path:
         """Train from the start, or from where the state says."""
@@ -369,7 +407,11 @@ class _Run:
                     self._look_below,
                     views=views if is_for_training else 1,
                     seed=seed if is_for_training else None,
-                    about={"model": str(self.classifier.architecture), "view": [*view.resize, view.crop]},
+                    about={
+                        "model": str(self.classifier.architecture),
+                        "weights": fingerprint(self.lower),
+                        "precision": self.training.precision,
+                    },
                     workers=self.workers,
                     report=report,
                 )
@@ -393,7 +435,7 @@ class _Run:
                 validates |= self.step == self.steps
                 saves = validates or self.step % training.save_every == 0
                 if saves or self.step % REPORT_EVERY == 0:
-                    row = self._row(losses, time.perf_counter() - since)
+                    row = self._row(losses, since)
                     about = f"loss {row['loss']:.3f}, {row['photos_per_second']:.0f} photos/s"
                     if validates and self.validation is not None:
                         progress.update(bar, completed=self.step, about=about + ", validating", refresh=True)
@@ -408,21 +450,21 @@ class _Run:
                 if is_last:
                     break
 
-    def _row(self, losses: list[Tensor], seconds: float) -> Row:
+    def _row(self, losses: list[Tensor], since: float) -> Row:
+        """A row of the log; its speed counts learning alone, not what is saved and measured in between."""
         loss = torch.stack(losses).mean()
         if self.share.world > 1:
             dist.all_reduce(loss)
             loss /= self.share.world
-        if not loss.isfinite():
-            raise ValueError(
-                f"the loss is {loss.item()} at step {self.step}: lower training.rate, or set training.clip"
-            )
+        mean = loss.item()  # a GPU has done all steps by now
+        if not math.isfinite(mean):
+            raise ValueError(f"the loss is {mean} at step {self.step}: lower training.rate, or set training.clip")
         return {
             "step": self.step,
             "epoch": self.step / self.steps_of_epoch,
             "rate": self.optimiser.param_groups[-1]["lr"],
-            "loss": loss.item(),
-            "photos_per_second": len(losses) * self.training.batch / seconds,
+            "loss": mean,
+            "photos_per_second": len(losses) * self.training.batch / (time.perf_counter() - since),
         }
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
@@ -457,10 +499,10 @@ class _Run:
         total = torch.zeros((), device=self.device)
         parts = batch.split(training.parts)
         for number, part in enumerate(parts):
-            units, weights = part.units.to(self.device), part.weights.to(self.device)
+            units, weights = (t.to(self.device, non_blocking=True) for t in (part.units, part.weights))
             inputs = self._inputs(part)
             with self._apart(is_last=number == len(parts) - 1):
-                with self._precision():
+                with self._precision() if self.features is None else nullcontext():  # a head alone is fast anyway
                     responses = self.stepping(inputs)
                 loss = tag_loss(responses.float(), units, weights).sum() / len(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -491,18 +533,14 @@ class _Run:
         return self._normalised(inputs) if self.lower is None else self._look_below(inputs)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None] * 255
-            for values in (self.classifier.mean, self.classifier.std)
-        )
-        return ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+        return ((pixels.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def _look_below(self, pixels: Tensor) -> Tensor:
         assert self.lower is not None
         self.lower.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._precision():
             features: Tensor = self.lower(self._normalised(pixels.to(self.device)))
-        return features
+        return features.float()
 
     def _precision(self) -> AbstractContextManager[Any]:
         choice = self.training.precision
@@ -527,13 +565,13 @@ class _Run:
         with torch.no_grad():
             for batch in self._validation_batches():
                 self._note(batch.unreadable)
-                with self._precision():
+                with self._precision() if self.features is None else nullcontext():
                     responses = self.upper(self._inputs(batch)).float()
                 units, is_readable = batch.units.to(self.device), batch.weights > 0
                 loss += float(tag_loss(responses, units, batch.weights.to(self.device)).double().sum())
                 count += float(batch.weights.sum())
                 if sum(len(few) for few in scores) * self.share.world < MOST_RANKED:
-                    scores.append(responses[is_readable.to(self.device)].half().cpu())
+                    scores.append(responses[is_readable.to(self.device)].cpu())
                     truths.append(spelt_out(batch.units, responses.shape[1])[is_readable])
         if current is not None:
             self.network.load_state_dict(current)
@@ -544,7 +582,7 @@ class _Run:
             self.schedule.step(loss / count)
         row: Row = {"validation_loss": loss / count}
         if (truth.sum(0) >= LEAST_POSITIVES).any():
-            row["mean_ap"] = mean_average_precision(score.float(), truth, least=LEAST_POSITIVES).mean
+            row["mean_ap"] = mean_average_precision(score, truth, least=LEAST_POSITIVES).mean
         return row
 
     def _swap_in_average(self) -> dict[str, Tensor] | None:
@@ -562,7 +600,7 @@ class _Run:
         own = (
             loss,
             count,
-            torch.cat([torch.zeros(0, units).half(), *scores]),
+            torch.cat([torch.zeros(0, units), *scores]),
             torch.cat([torch.zeros(0, units, dtype=torch.bool), *truths]),
         )
         if self.share.world == 1:
@@ -588,27 +626,24 @@ class _Run:
             write(self.aside / UNREADABLE, "".join(f"{printable(why)}\n" for why in self.unreadable).encode())
         if with_model:
             current = self._swap_in_average()
-            with_kept, metrics = self.classifier, {k: v for k, v in self.rows[-1].items() if k != "photos_per_second"}
-            if self.kept is not None:
-                with_kept = join(self.classifier, self.kept)
             save_checkpoint(
                 self.folder,
-                with_kept,
+                self.classifier if self.kept is None else join(self.classifier, *self.kept),
                 settings=self.settings,
-                metrics=metrics,
+                metrics={name: value for name, value in self.rows[-1].items() if name != "photos_per_second"},
                 only_head=self.training.trained == "head" and self.classifier.architecture == LITE2,
                 half=self.training.half,
             )
             if current is not None:
                 self.network.load_state_dict(current)
-        write_log(self.aside, self.rows)
+        write_log(self.aside, self.rows, with_picture=with_model)
         state = {
             "settings": self.settings,
             "step": self.step,
-            "network": self.network.state_dict() if self.lower is None else self.upper.state_dict(),
+            "network": self.upper.state_dict(),  # what is below it does not change
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if not callable(v) and k != "lr_lambdas"},
+            "schedule": self.schedule.state_dict(),
             "rows": self.rows,
             "unreadable": list(self.unreadable),
         }
@@ -626,7 +661,7 @@ class _Run:
                     f"{path} belongs to other settings ({', '.join(differing)}): choose another task.output, "
                     f"or delete {self.folder}"
                 )
-            (self.network if self.lower is None else self.upper).load_state_dict(state["network"])
+            self.upper.load_state_dict(state["network"])
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
@@ -648,23 +683,39 @@ def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
     return training, validation
 
 
-def count_words(data: Data, words: int, least: int, lemmatise: bool) -> tuple[TagVocabulary, int]:
-    """The vocabulary of the tags, and how many photos there are; shards are read through once for it."""
+def count_words(data: TaggedShards, *, size: int, least: int, lemmatise: bool) -> tuple[TagVocabulary, int]:
+    """The vocabulary of the tags in shards, and how many photos there are; reads them through."""
+    from rich.progress import track
+
     photos = 0
 
     def lists() -> Iterator[tuple[str, ...]]:
         nonlocal photos
-        shards = [data.photos] if isinstance(data, TaggedPhotos) else map(data.tags, data.urls)
-        for shard in shards:
-            for photo in shard:
+        for url in track(data.urls, "words of shards"):
+            for photo in data.tags(url):
                 photos += 1
                 yield photo.tags
 
-    return build_vocabulary(lists(), size=words, least=least, lemmatise=lemmatise), photos
+    return build_vocabulary(lists(), size=size, least=least, lemmatise=lemmatise), photos
+
+
+def _read_counted(path: Path, key: dict[str, Any]) -> tuple[TagVocabulary, int] | None:
+    """What `count_words` found before, if it was asked the same."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if same_as(found["key"], key):
+            return TagVocabulary(tuple(found["words"]), tuple(found["counts"]), found["forms"]), found["photos"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or damaged: counted anew
+    return None
 
 
 def last_map(network: nn.Module, crop: int) -> int:
-    """How many cells wide the network's last map is for photos of ``crop`` pixels."""
+    """How many cells wide the network's last map is for photos of ``crop`` pixels.
+
+    Raises:
+        ValueError: it takes no such photos, or it cannot say no: an activation function makes all responses positive.
+    """
     sizes: list[int] = []
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -676,13 +727,24 @@ def last_map(network: nn.Module, crop: int) -> int:
     try:
         with torch.no_grad():
             device = next(network.parameters()).device
-            network.eval()(torch.zeros(1, 3, crop, crop, device=device))
+            responses = network.eval()(torch.linspace(-1, 1, 3 * crop * crop, device=device).view(1, 3, crop, crop))
     except RuntimeError as error:
         raise ValueError(f"the network takes no photos of training.crop={crop} pixels: {in_one_line(error)}") from None
     finally:
         for handle in handles:
             handle.remove()
+    if (responses >= 0).all():
+        name = type(network).__name__
+        raise ValueError(f"{name} ends in an activation function, and cannot say that a tag is absent: choose another")
     return sizes[-1] if sizes else 1
+
+
+def fingerprint(network: nn.Module | None) -> str:
+    """What tells a network's weights from others."""
+    digest = hashlib.sha256()
+    for value in network.state_dict().values() if network is not None else ():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def freeze_statistics(network: nn.Module) -> None:
@@ -706,13 +768,18 @@ def spelt_out(units: Tensor, size: int) -> Tensor:
     return truth.scatter_(1, units.where(units >= 0, size), True)[:, :size]
 
 
-def join(trained: Classifier, kept: Classifier) -> Classifier:
+def join(trained: Classifier, kept: Classifier, least: int) -> Classifier:
     """Both classifiers' units in one head over the same network: first the trained ones, then those kept.
 
-    A word that both know means the trained unit; words that only the other knows mean its units.
+    A word that both know means the trained unit where it was in ``least`` photos, and else the units kept: what was
+    learned from few photos is better left to those who had many.
     """
     own, others = trained.vocabulary, kept.vocabulary
-    extra = {word: tuple(own.size + unit for unit in units) for word, units in others.units.items() if word not in own}
+    extra = {
+        word: tuple(own.size + unit for unit in units)
+        for word, units in others.units.items()
+        if own.counts.get(word, 0) < least
+    }
     vocabulary = Vocabulary(
         {**own.units, **extra}, own.size + others.size, frozenset(others.nouns & extra.keys()), own.counts
     )

@@ -1,71 +1,107 @@
 """Cut a network in two: below, weights that are kept; above, weights that are trained."""
 
-from copy import deepcopy
+import inspect
+from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch import fx, nn
 
 from grounding.attention.trace import Tracer
+from grounding.command import in_one_line
 
 
 def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
     """The network as two, ``upper(lower(images))``; ``upper`` begins with the module ``layer``. Weights are shared.
 
+    Both follow ``train()`` and ``eval()`` as the network does.
+
     Raises:
         ValueError: there is no such module, ``torch.fx`` cannot trace the network, or there are ways around it.
     """
-    if layer not in dict(network.named_modules()) or not layer:
+    where = f"training.trained={layer}"
+    if not layer or layer not in dict(network.named_modules()):
         names = ", ".join(name for name, _ in network.named_children())
-        raise ValueError(f"training.trained={layer}: no such module; there are all, head, and parts of {names}")
+        raise ValueError(f"{where}: no such module; there are all, head, and parts of {names}")
     try:
-        graph = Tracer().trace(network)
+        graph = _Tracer().trace(network)
     except Exception as error:  # whatever the network's own code raises on a tracer's proxies
-        raise ValueError(f"training.trained={layer}: torch.fx cannot trace the network: {error}") from None
-    first = next((node for node in graph.nodes if _is_in(node, layer)), None)
-    if first is None or not first.all_input_nodes:
-        raise ValueError(f"training.trained={layer}: the network does not use this module")
-    boundary = first.all_input_nodes[0].name
-    return _module(network, _below(graph, boundary)), _module(network, _above(graph, boundary, layer))
+        raise ValueError(f"{where}: torch.fx cannot trace the network: {in_one_line(error)}") from None
+    _follow_the_mode(graph)
+    photos = next(node for node in graph.nodes if node.op == "placeholder")
+    answer = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(answer, fx.Node):
+        raise ValueError(f"{where}: the network returns a structure, not one tensor of output units")
+    inside = {node for node in graph.nodes if _is_in(node, layer)}
+    entries = (outer for node in graph.nodes if node in inside for outer in node.all_input_nodes if outer not in inside)
+    boundary = next(entries, None)
+    above = set() if boundary is None else _between(graph, boundary, answer)
+    if boundary is None or not above & inside:
+        raise ValueError(f"{where}: the network does not use this module")
+    if photos in above - {boundary} or _has_weights_beside(network, graph, above - {boundary}, inside):
+        raise ValueError(f"{where}: there are ways around this module; choose one that all goes through")
+    below = _between(graph, photos, boundary)
+    return _part(network, graph, below, photos, boundary), _part(network, graph, above, boundary, answer)
+
+
+class _Tracer(Tracer):
+    """Looks into modules that have parts, but into no others: what they do may depend on the mode."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not list(m.children()) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _follow_the_mode(graph: fx.Graph) -> None:
+    """Let functions such as dropout ask whether the module trains; the tracer wrote down whether it did when traced."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and "training" in _parameters(node.target):
+            with graph.inserting_before(node):
+                mode = graph.get_attr("training")
+            arguments = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+            arguments.arguments["training"] = mode
+            node.args, node.kwargs = arguments.args, arguments.kwargs
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a built-in function
+        return []
 
 
 def _is_in(node: fx.Node, layer: str) -> bool:
-    return node.op == "call_module" and (node.target == layer or str(node.target).startswith(f"{layer}."))
+    """Whether a node is of a module, or of a part of it."""
+    stack = node.meta.get("nn_module_stack", {})
+    return any(path == layer for path, _ in stack.values())
 
 
-def _below(graph: fx.Graph, boundary: str) -> fx.Graph:
-    graph = deepcopy(graph)
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    output.args = (_named(graph, boundary),)
-    _drop_unused(graph)
-    return graph
-
-
-def _above(graph: fx.Graph, boundary: str, layer: str) -> fx.Graph:
-    graph = deepcopy(graph)
-    (photos,) = (node for node in graph.nodes if node.op == "placeholder")
-    with graph.inserting_before(photos):
-        features = graph.placeholder("features")
-    _named(graph, boundary).replace_all_uses_with(features)
-    _drop_unused(graph)
-    if photos.users:
-        raise ValueError(f"training.trained={layer}: something below this module is used above it, too; choose another")
-    graph.erase_node(photos)
-    return graph
-
-
-def _drop_unused(graph: fx.Graph) -> None:
+def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> set[fx.Node]:
+    """What is needed to compute a node from another one, both included."""
+    needed = {start, end}
     for node in reversed(graph.nodes):
-        if not node.users and node.op not in ("output", "placeholder"):
-            graph.erase_node(node)
+        if node in needed and node is not start:
+            needed.update(node.all_input_nodes)
+    return needed
 
 
-def _named(graph: fx.Graph, name: str) -> fx.Node:
-    node: fx.Node = next(node for node in graph.nodes if node.name == name)
-    return node
+def _has_weights_beside(network: nn.Module, graph: fx.Graph, above: set[fx.Node], inside: set[fx.Node]) -> bool:
+    """Whether something above has weights but takes nothing from the module, such as another branch of an inception."""
+    after: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node in inside or not after.isdisjoint(node.all_input_nodes):
+            after.add(node)
+    modules = [network.get_submodule(str(node.target)) for node in above - after if node.op == "call_module"]
+    return any(True for module in modules for _ in module.parameters())
 
 
-def _module(network: nn.Module, graph: fx.Graph) -> nn.Module:
-    graph.lint()
-    module = torch.fx.GraphModule(network, graph)
+def _part(network: nn.Module, graph: fx.Graph, nodes: set[fx.Node], start: fx.Node, end: fx.Node) -> nn.Module:
+    """A part of the network as a module of its own."""
+    part = fx.Graph()
+    copies = {start: part.placeholder("inputs")}
+    for node in graph.nodes:
+        if node in nodes and node is not start:
+            copies[node] = part.node_copy(node, copies.__getitem__)
+    part.output(copies[end])
+    part.lint()
+    module = fx.GraphModule(network, part)
     module.train(network.training)
     return module

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from grounding.command import in_one_line, write
 
-_TENSOR, _PAIRS = "__tensor__", "__pairs__"  # what stands in JSON for a tensor, and for a dictionary by numbers
+# What stands in JSON for a tensor, for one whose channels lie together in memory, and for a dictionary by numbers.
+_TENSOR, _CHANNELS_LAST, _PAIRS = "__tensor__", "__channels_last__", "__pairs__"
 
 
 def save_state(path: Path, state: Any) -> None:
     """Write nested dictionaries and lists of tensors and plain values, whole or not at all.
 
     Raises:
-        TypeError: there is something else in it.
+        TypeError: there is something else in it, or keys that are no plain values.
         OSError: the disk is full or the folder cannot be written to.
     """
     from safetensors.torch import save
@@ -27,18 +28,23 @@ def save_state(path: Path, state: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """What `save_state` wrote, on the CPU; tuples have become lists.
+    """What `save_state` wrote, on the CPU and as it lay in memory; tuples have become lists.
 
     Raises:
         ValueError: the file is no such state, or damaged.
+        OSError: it cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            plain = json.loads((file.metadata() or {})["state"])
-            return _unpack(plain, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            written = (file.metadata() or {}).get("state")
+            if written is None:
+                raise ValueError("it has tensors, but no state")
+            return _unpack(json.loads(written), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except OSError as error:  # says nothing about what is in the file
+        raise OSError(f"{path} cannot be read: {in_one_line(error)}") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no state of a training run, or damaged: {in_one_line(error)}; delete it") from None
 
 
@@ -46,11 +52,16 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = f"{len(tensors):06d}"
         tensors[name] = value.detach().to("cpu", copy=True)  # a copy: safetensors refuses shared memory
-        return {_TENSOR: name}
+        is_last = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        return {_CHANNELS_LAST if is_last and not value.is_contiguous() else _TENSOR: name}
     if isinstance(value, dict):
-        return {_PAIRS: [[key, _pack(item, tensors)] for key, item in value.items()]}
+        return {_PAIRS: [[_plain(key), _pack(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [_pack(item, tensors) for item in value]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"the state of a training run holds {type(value).__name__}")
@@ -60,6 +71,8 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
             return tensors[value[_TENSOR]]
+        if _CHANNELS_LAST in value:  # a fused optimiser goes through memory as it lies, whatever the strides say
+            return tensors[value[_CHANNELS_LAST]].contiguous(memory_format=torch.channels_last)
         return {key: _unpack(item, tensors) for key, item in value[_PAIRS]}
     if isinstance(value, list):
         return [_unpack(item, tensors) for item in value]
@@ -67,8 +80,8 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def same_as(found: Any, expected: Any) -> bool:
-    """Whether plain settings are the same, whatever of them became a list on the way through a file."""
-    return bool(json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True))
+    """Whether plain settings that were in a file are those expected, a tuple of which has become a list there."""
+    return bool(json.loads(json.dumps(found)) == json.loads(json.dumps(expected)))
 
 
 def random_for(*numbers: int) -> None:

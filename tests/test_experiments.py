@@ -1,0 +1,78 @@
+"""Experiments are recipes: they compose, and say what the paper says."""
+
+import inspect
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from grounding.config import CONFIG_DIR, build_part, plain_settings, quote_free_text, register_settings
+from train.loop import TagTraining
+
+EXPERIMENTS = sorted(path.stem for path in Path(CONFIG_DIR).glob("experiment/*.yaml"))
+
+
+def composed(*overrides):
+    register_settings()
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose("train", overrides=quote_free_text(list(overrides)))
+
+
+def alike(values):
+    """Values as JSON has them: lists and tuples are alike."""
+    return json.loads(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_its_task_takes_what_it_sets(name):
+    task = OmegaConf.to_container(composed(f"experiment={name}").task, resolve=True)
+    assert set(task) - {"_target_"} <= set(inspect.signature(get_method(task["_target_"])).parameters)
+    training = task.get("training")
+    if training is not None:
+        built = build_part(training)
+        assert alike(asdict(built)) == {key: value for key, value in training.items() if key != "_target_"}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_head_of_every_experiment_says_how_it_is_run(name):
+    text = (Path(CONFIG_DIR) / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    head = text[: text.index("\ndefaults:")]
+    assert head.startswith("# @package _global_\n")
+    for words in (f"python -m train experiment={name}", "Expect:", "Time:"):
+        assert words in head
+
+
+def test_stock6m_is_the_papers_recipe():
+    settings = composed(
+        "experiment=stock6m_googlenet", "data.path=s/{000..599}.tar", "validation.path=it's, held out.tar"
+    )
+    task = plain_settings("task", settings.task)
+    shards = {"_target_": "train.data.tagged_shards", "first": 5}
+    assert task["data"] == shards | {"path": "s/{000..599}.tar"}
+    assert task["validation"] == shards | {"path": "it's, held out.tar"}
+    assert task["words"] == 18_000
+    assert (task["model"]["name"], task["model"]["weights"]) == ("googlenet", "DEFAULT")
+    training = build_part(task["training"])
+    assert (training.trained, training.epochs, training.batch, training.rate) == ("all", 3, 64, 0.01)
+    assert (training.optimiser, training.momentum, training.schedule) == ("sgd", 0.9, "plateau")
+    assert (training.view.resize, training.view.crop) == ((256, 256), 224)
+    steps_of_epoch = 6_000_000 // training.batch
+    assert 5 <= steps_of_epoch / training.validate_every <= 20  # a plateau is seen within an epoch
+
+
+def test_what_an_experiment_sets_gives_way_to_the_command_line_alone():
+    usual, experiment = composed(), composed("experiment=stock6m_googlenet")
+    assert (usual.data, usual.validation) == (None, None)
+    assert usual.task.output != experiment.task.output
+    changed = composed("experiment=stock6m_googlenet", "task.training.batch=8", "model=resnet50", "data.first=null")
+    assert (changed.task.training.batch, changed.model.name, changed.data.first) == (8, "resnet50", None)
+
+
+def test_the_trainings_defaults_are_those_of_the_settings():
+    training = OmegaConf.to_container(composed().task.training, resolve=True)
+    assert training.pop("_target_") == "train.loop.TagTraining"
+    assert alike(asdict(TagTraining())) == training
