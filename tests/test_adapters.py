@@ -33,6 +33,7 @@ def test_words_of_most_captions_come_first(photos, tmp_path):
     (row,) = adapt(captions, photos, compounds=1)
     assert row == {
         "image": str(photos / "1.jpg"),
+        "source": "captions",
         "tags": ["man", "eat", "ice cream", "ice", "cream", "dog", "two", "run"],
     }
     assert "ice cream" not in adapt(captions, photos, compounds=2)[0]["tags"]
@@ -90,8 +91,8 @@ def test_captions_are_read_as_data_sets_have_them(photos, tmp_path, source, capl
     caplog.set_level("INFO")
     rows = adapt(source(tmp_path), photos)
     assert rows == [
-        {"image": str(photos / "1.jpg"), "tags": ["dog"]},
-        {"image": str(photos / "2.jpg"), "tags": ["cat", "mat"]},
+        {"image": str(photos / "1.jpg"), "source": "captions", "tags": ["dog"]},
+        {"image": str(photos / "2.jpg"), "source": "captions", "tags": ["cat", "mat"]},
     ]
     assert "1 of 3 photos are not there, left out" in caplog.text
     assert "2 photos, 3 different tags" in caplog.text
@@ -103,8 +104,10 @@ def test_a_split_and_sizes_come_from_files_beside(photos, tmp_path):
     output = tmp_path / "tags.jsonl"
     settings = {"names": str(tmp_path / "val.txt"), "sizes": str(tmp_path / "sizes.tsv")}
     tags_of_captions(str(of_table(tmp_path)), str(photos), str(output), **settings)
-    assert rows_of(output) == [{"image": "photos/2.jpg", "tags": ["cat", "mat"], "width": 50, "height": 20}]
-    assert tagged_listed(str(output), first=1).photos == [Tagged("photos/2.jpg", ("cat",), (20, 50))]
+    assert rows_of(output) == [
+        {"image": "photos/2.jpg", "source": "captions", "tags": ["cat", "mat"], "width": 50, "height": 20}
+    ]
+    assert tagged_listed(str(output), first=1).photos == [Tagged("photos/2.jpg", ("cat",), (20, 50), "captions")]
     (tmp_path / "sizes.tsv").write_text("id,width,height\n1,40,30\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: has no size of 2\.jpg"):
         tags_of_captions(str(of_table(tmp_path)), str(photos), str(output), **settings)
@@ -148,8 +151,8 @@ def corel(tmp_path):
 
 def test_keywords_of_corel_keep_their_order(corel):
     rows = rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl")))
-    train = {"image": "images_train/1000.jpeg", "tags": ["mountain", "sun", "city"]}
-    test = {"image": "images_test/7.jpeg", "tags": ["sun", "sky"]}
+    train = {"image": "images_train/1000.jpeg", "source": "corel", "tags": ["mountain", "sun", "city"]}
+    test = {"image": "images_test/7.jpeg", "source": "corel", "tags": ["sun", "sky"]}
     assert rows == [test, train]
     assert rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl"), split="train")) == [train]
     assert rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl"), split="test")) == [test]

@@ -435,4 +435,4 @@ def test_workers_leave_a_core_to_the_process_and_share_them_out(monkeypatch):
 
 
 def test_a_batch_knows_its_length():
-    assert len(Batch(torch.zeros(3, 3, 8, 8), torch.zeros(3, 1), torch.ones(3), ())) == 3
+    assert len(Batch(torch.zeros(3, 3, 8, 8), torch.zeros(3, 1), torch.zeros(3), torch.ones(3), ())) == 3

@@ -21,8 +21,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from grounding.checkpoint import load_checkpoint
 from grounding.models import efficientnet_lite2_imagenet, torchvision_classifier
-from train.data import tagged_listed, tagged_shards
-from train.loop import TagTraining, cosine, hold_out, join, last_map, spelt_out, tag_loss, train_tags
+from train.data import Tagged, tagged_listed, tagged_shards
+from train.loop import TagTraining, cosine, count_words, hold_out, join, last_map, spelt_out, tag_loss, train_tags
 
 COLOURS = {"red": (200, 40, 30), "green": (40, 180, 50), "blue": (30, 60, 210)}
 TINY = TagTraining(
@@ -103,8 +103,26 @@ def test_the_loss_is_the_cross_entropy_of_every_tag_there_or_not(seed, photos, u
         found = known.nonzero().flatten()
         row[: len(found)] = found
     assert torch.equal(spelt_out(lists, units), truth)
-    expected = binary_cross_entropy_with_logits(responses, truth.double(), reduction="none").sum(1) * weights
-    torch.testing.assert_close(tag_loss(responses, lists, weights), expected)
+    costs = binary_cross_entropy_with_logits(responses, truth.double(), reduction="none")
+    torch.testing.assert_close(tag_loss(responses, lists, weights), costs.sum(1) * weights)
+    known = truth | (torch.rand(photos, units, generator=random) < 0.5)
+    torch.testing.assert_close(tag_loss(responses, lists, weights, known), (costs * known).sum(1) * weights)
+
+
+def test_the_lack_of_a_tag_that_a_source_never_gives_tells_nothing():
+    photos = [
+        Tagged("a", ("red", "sky"), source="one"),
+        Tagged("b", ("sky",), source="one"),
+        Tagged("c", ("Sea", "sky"), source="two"),
+        Tagged("d", ("sky",), source="two"),
+        Tagged("e", (), source="two"),
+    ]
+    counted = count_words(photos, size=10, least=1, lemmatise=False)
+    assert counted.tags.words == ("sky", "red", "sea")
+    assert counted.photos == (2, 3)
+    assert counted.known.tolist() == [[True, True, False], [True, False, True], [True, True, True]]
+    assert counted.frequencies.tolist() == pytest.approx([4 / 5, 1 / 2, 1 / 3])
+    assert [counted.tags.source_of(name) for name in ("one", "two", "three", "")] == [0, 1, 2, 2]
 
 
 def test_colours_are_learned_and_the_checkpoint_holds_all_that_grounding_needs(photos, tmp_path):

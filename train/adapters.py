@@ -80,7 +80,7 @@ def tags_of_captions(
                 raise ValueError(f"{sizes}: has no size of {printable(name)}")
             size = dict(zip(("width", "height"), original[Path(name).stem], strict=True))
         tagged.append((name, {"tags": tags, **size}))
-    return _write_manifest(target, folder, tagged)
+    return _write_manifest(target, folder, "captions", tagged)
 
 
 def tags_of_corel(corel: str, output: str, *, split: str = "all") -> Path:
@@ -111,7 +111,9 @@ def tags_of_corel(corel: str, output: str, *, split: str = "all") -> Path:
                 tags_of[f"images_{part}/{photo}.jpeg"] = [words[int(number) - 1] for number in numbers]
             except (ValueError, IndexError):
                 raise ValueError(f"{path}: expected numbers from 1 to {len(words)}, got {line!r}") from None
-    return _write_manifest(target, folder, [(name, {"tags": tags_of[name]}) for name in _only_there(folder, tags_of)])
+    return _write_manifest(
+        target, folder, "corel", [(name, {"tags": tags_of[name]}) for name in _only_there(folder, tags_of)]
+    )
 
 
 def _target(output: str) -> Path:
@@ -133,13 +135,13 @@ def _only_there(folder: Path, names: Iterable[str]) -> list[str]:
     return found
 
 
-def _write_manifest(target: Path, folder: Path, tagged: Sequence[tuple[str, dict[str, Any]]]) -> Path:
+def _write_manifest(target: Path, folder: Path, source: str, tagged: Sequence[tuple[str, dict[str, Any]]]) -> Path:
     """Write a row a photo; paths are relative where the photos lie below the manifest, so that both can be moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     home = target.parent.resolve()
     start = folder.relative_to(home) if folder.is_relative_to(home) else folder
-    lines = [json.dumps({"image": (start / name).as_posix(), **values}) for name, values in tagged]
+    lines = [json.dumps({"image": (start / name).as_posix(), "source": source, **values}) for name, values in tagged]
     write(target, "".join(line + "\n" for line in lines).encode())
     log.info("%d photos, %d different tags", len(tagged), len({tag for _, values in tagged for tag in values["tags"]}))
     return target

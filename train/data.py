@@ -29,6 +29,7 @@ class Tagged:
     name: str  # as the manifest, the folder or the shard says it
     tags: tuple[str, ...]  # as written, each once; only the first ones
     size: tuple[int, int] | None = None  # (height, width) of the original, where the file is a squeezed copy
+    source: str = ""  # who tagged it; the lack of a tag that its source never gives tells nothing
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def tagged_listed(path: str, *, first: int | None, folder: str | None = None) ->
 
     Args:
         path: a file ``.jsonl``, ``.csv`` or ``.parquet`` with ``image``, ``tags`` (a list, or text with commas or
-            semicolons between tags) and, where files are squeezed, ``width`` and ``height`` of the originals.
+            semicolons between tags), where files are squeezed ``width`` and ``height`` of the originals, and where
+            the photos of several sources are listed together, ``source``.
         first: how many tags of a photo are kept; None for all.
         folder: where paths start; by default the file's own folder.
 
@@ -176,7 +178,10 @@ def _tagged(name: str, values: Mapping[str, Any], first: int | None) -> Tagged:
     if not isinstance(written, list) or not all(isinstance(tag, str) for tag in written):
         raise ValueError(f"tags are a list of texts, or one text with commas between them, got {repr(written)[:60]}")
     tags = tuple(dict.fromkeys(tag.strip() for tag in written if tag.strip()))
-    return Tagged(name, tags[:first], _size(values.get("height"), values.get("width")))
+    source = values.get("source") or ""
+    if not isinstance(source, str):
+        raise ValueError(f"source is a text, got {repr(source)[:60]}")
+    return Tagged(name, tags[:first], _size(values.get("height"), values.get("width")), source)
 
 
 def _size(*sides: Any) -> tuple[int, int] | None:

@@ -30,6 +30,7 @@ class Features:
     readable: NDArray[np.bool_]  # (N,)
     unreadable: tuple[str, ...]  # why, each with the photo's name
     units: list[list[int]]  # of each photo's tags
+    sources: NDArray[np.int64]  # (N,), of each photo's tags
 
     def __len__(self) -> int:
         return len(self.units)
@@ -101,7 +102,8 @@ def compute_features(
     if not readable.any():
         raise ValueError(f"none of the photos can be read; the first: {next(iter(kept.unreadable.values()))}")
     units = [vocabulary.units_of(photo.tags) for photo in data.photos]
-    return Features(np.load(path, mmap_mode="r"), readable, tuple(kept.unreadable.values()), units)
+    sources = np.array([vocabulary.source_of(photo.source) for photo in data.photos])
+    return Features(np.load(path, mmap_mode="r"), readable, tuple(kept.unreadable.values()), units, sources)
 
 
 @dataclass
@@ -173,4 +175,5 @@ def features_in_order(data: Features, *, batch: int, share: Share = ALONE) -> It
 def _batch(data: Features, view: int, indices: NDArray[np.int64]) -> Batch:
     values = torch.from_numpy(np.ascontiguousarray(data.values[view, indices]))
     lists = [data.units[index] for index in indices]
-    return Batch(values, padded(lists), torch.from_numpy(data.readable[indices]).float(), ())
+    sources = torch.from_numpy(data.sources[indices])
+    return Batch(values, padded(lists), sources, torch.from_numpy(data.readable[indices]).float(), ())

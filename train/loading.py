@@ -57,20 +57,26 @@ class Batch:
 
     inputs: Tensor  # pixels (B, 3, crop, crop) uint8, or features (B, …) of half precision
     units: Tensor  # (B, K) of output units, -1 where a photo has fewer
+    sources: Tensor  # (B,), of the tags (see `TagVocabulary.source_of`)
     weights: Tensor  # (B,), 1 or 0
     unreadable: tuple[str, ...]  # why, each with the photo's name
 
     def __len__(self) -> int:
         return len(self.weights)
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.inputs, self.units, self.sources, self.weights
+
     def pin_memory(self) -> "Batch":
         """The same where a GPU can fetch it while it computes; the loader calls this."""
-        return Batch(self.inputs.pin_memory(), self.units.pin_memory(), self.weights.pin_memory(), self.unreadable)
+        inputs, units, sources, weights = (tensor.pin_memory() for tensor in self.tensors)
+        return Batch(inputs, units, sources, weights, self.unreadable)
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many parts, as equal as can be."""
-        inputs, units, weights = (tensor.tensor_split(parts) for tensor in (self.inputs, self.units, self.weights))
-        return [Batch(*part, unreadable=()) for part in zip(inputs, units, weights, strict=True)]
+        split = zip(*(tensor.tensor_split(parts) for tensor in self.tensors), strict=True)
+        return [Batch(inputs, units, sources, weights, ()) for inputs, units, sources, weights in split]
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ def usual_workers(world: int = 1) -> int:
 
 
 _Undecoded = tuple[Tagged, bytes | str]  # a photo and the content of its file, or why there is none
-_Example = tuple[NDArray[np.uint8] | None, list[int], str | None]  # pixels, units, why it cannot be read
+_Example = tuple[NDArray[np.uint8] | None, list[int], int, str | None]  # pixels, units, source, why it cannot be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,22 +338,25 @@ def _example(
     random: np.random.Generator | None,
 ) -> _Example:
     """One photo of a batch; ``content`` that is text says why there is none."""
+    source = vocabulary.source_of(photo.source)
     if isinstance(content, str):
-        return None, [], f"{photo.name}: {content}"
+        return None, [], source, f"{photo.name}: {content}"
     try:
         image = decode(content, name=photo.name, enough=view.resize[1] if photo.size is None else None)
     except ValueError as error:
-        return None, [], str(error)
-    return show(image, view, random, size=photo.size), vocabulary.units_of(photo.tags), None
+        return None, [], source, str(error)
+    return show(image, view, random, size=photo.size), vocabulary.units_of(photo.tags), source, None
 
 
 def _collate(examples: list[_Example], view: View) -> Batch:
     grey = np.full((3, view.crop, view.crop), 127, np.uint8)
+    pictures, units, sources, reasons = zip(*examples, strict=True)
     return Batch(
-        torch.from_numpy(np.stack([grey if pixels is None else pixels for pixels, _, _ in examples])),
-        padded([known for _, known, _ in examples]),
-        torch.tensor([float(pixels is not None) for pixels, _, _ in examples]),
-        tuple(why for _, _, why in examples if why is not None),
+        torch.from_numpy(np.stack([grey if pixels is None else pixels for pixels in pictures])),
+        padded(units),
+        torch.tensor(sources),
+        torch.tensor([float(pixels is not None) for pixels in pictures]),
+        tuple(why for why in reasons if why is not None),
     )
 
 

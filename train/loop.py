@@ -11,7 +11,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from grounding.models import LITE2, Classifier, head_of, with_units
 from grounding.vocabulary import Vocabulary
 from proposals.settings import check_limits
 from train.curves import Board, Row, write_log
-from train.data import TaggedPhotos, TaggedShards
+from train.data import Tagged, TaggedPhotos, TaggedShards
 from train.features import Features, batches_of_features, compute_features, features_in_order
 from train.loading import (
     Batch,
@@ -222,19 +222,24 @@ def _join(device: str) -> Processes:
     return Processes(Share(dist.get_rank(), world), torch.device(f"cuda:{local}" if is_gpu else "cpu"))
 
 
-def tag_loss(responses: Tensor, units: Tensor, weights: Tensor) -> Tensor:
+def tag_loss(responses: Tensor, units: Tensor, weights: Tensor, known: Tensor | None = None) -> Tensor:
     """The multi-label cross-entropy of each photo, summed over units: −Σ log σ(±response), + where a tag is there.
 
-    Never spells out the zeros of thousands of absent tags: it is Σ softplus(response) − Σ response of the tags.
+    Never spells out the zeros of thousands of absent tags: it is Σ softplus(response) − Σ response of the tags. Units
+    that the source of a photo's tags does not know count for nothing.
 
     Shapes:
         responses: (B, U).
         units: (B, K), each at most once a photo, -1 where there are fewer.
         weights: (B,).
+        known: (B, U) bool, all by default; the units of a photo are among them.
         returns: (B,).
     """
     present = responses.gather(1, units.clamp(min=0)).masked_fill(units < 0, 0)
-    return (softplus(responses).sum(1) - present.sum(1)) * weights
+    costs = softplus(responses)
+    if known is not None:
+        costs = costs.masked_fill(~known, 0)
+    return (costs.sum(1) - present.sum(1)) * weights
 
 
 class _Run:
@@ -269,7 +274,10 @@ class _Run:
         for name, part in (("data", data), ("validation", validation)):
             if isinstance(part, TaggedShards) and len(part.urls) < self.share.world:
                 raise ValueError(f"{name}: {self.share.world} processes need as many shards, got {len(part.urls)}")
-        self.tags, self.photos = self._count(data, *vocabulary)
+        counted = self._count(data, *vocabulary)
+        self.tags, self.photos = counted.tags, sum(counted.photos)
+        self.known = counted.known.to(self.device) if len(counted.photos) > 1 else None
+        self.frequencies = counted.frequencies
         self.steps_of_epoch = -(-self.photos // training.batch)
         self.steps = self.steps_of_epoch * training.epochs
         self.kept = kept
@@ -280,11 +288,10 @@ class _Run:
         self.features: Features | None = None
         self.validation_features: Features | None = None
 
-    def _count(self, data: Data, size: int, least: int, lemmatise: bool) -> tuple[TagVocabulary, int]:
-        """The vocabulary of the tags, and how many photos there are; shards are read through once for it."""
+    def _count(self, data: Data, size: int, least: int, lemmatise: bool) -> "Counted":
+        """What the tags are, and of how many photos; shards are read through once for it."""
         if isinstance(data, TaggedPhotos):
-            lists = (photo.tags for photo in data.photos)
-            return build_vocabulary(lists, size=size, least=least, lemmatise=lemmatise), len(data)
+            return count_words(data.photos, size=size, least=least, lemmatise=lemmatise)
         path = self.aside / COUNTED
         key = {"urls": data.urls, "first": data.first, "size": size, "least": least, "lemmatise": lemmatise}
         found = None
@@ -292,9 +299,9 @@ class _Run:
             if (self.share.rank == 0) == is_turn_of_first:
                 found = _read_counted(path, key)
                 if found is None:
-                    found = count_words(data, size=size, least=least, lemmatise=lemmatise)
+                    found = count_words(_in_shards(data), size=size, least=least, lemmatise=lemmatise)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write(path, json.dumps({"key": key, "photos": found[1], **asdict(found[0])}).encode())
+                    write(path, json.dumps({"key": key, **asdict(found)}).encode())
             if self.share.world > 1:
                 dist.barrier()
         assert found is not None
@@ -313,8 +320,7 @@ class _Run:
         self.network = network = self.classifier.network
         path, head = head_of(network, words.size)
         if isinstance(head.bias, Tensor):  # begin with what the tags' frequencies say
-            share = torch.tensor(self.tags.counts, dtype=torch.float64) / self.photos
-            head.bias.data.copy_(torch.logit(share.clamp(1e-6, 0.999)))
+            head.bias.data.copy_(torch.logit(self.frequencies.clamp(1e-6, 0.999)))
         window = last_map(network, training.crop)
         if model.window is not None:
             self.classifier = replace(self.classifier, window=window)
@@ -499,12 +505,12 @@ class _Run:
         total = torch.zeros((), device=self.device)
         parts = batch.split(training.parts)
         for number, part in enumerate(parts):
-            units, weights = (t.to(self.device, non_blocking=True) for t in (part.units, part.weights))
+            _, *labels = (tensor.to(self.device, non_blocking=True) for tensor in part.tensors)
             inputs = self._inputs(part)
             with self._apart(is_last=number == len(parts) - 1):
                 with self._precision() if self.features is None else nullcontext():  # a head alone is fast anyway
                     responses = self.stepping(inputs)
-                loss = tag_loss(responses.float(), units, weights).sum() / len(batch)
+                loss = self._loss(responses, *labels).sum() / len(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if training.clip is not None:
@@ -515,6 +521,9 @@ class _Run:
         if self.average:
             self._follow(min(training.averaging, (1 + self.step) / (10 + self.step)))
         return total
+
+    def _loss(self, responses: Tensor, units: Tensor, sources: Tensor, weights: Tensor) -> Tensor:
+        return tag_loss(responses.float(), units, weights, None if self.known is None else self.known[sources])
 
     def _follow(self, keep: float) -> None:
         """Let the average follow the weights."""
@@ -567,8 +576,9 @@ class _Run:
                 self._note(batch.unreadable)
                 with self._precision() if self.features is None else nullcontext():
                     responses = self.upper(self._inputs(batch)).float()
-                units, is_readable = batch.units.to(self.device), batch.weights > 0
-                loss += float(tag_loss(responses, units, batch.weights.to(self.device)).double().sum())
+                is_readable = batch.weights > 0
+                labels = (tensor.to(self.device) for tensor in batch.tensors[1:])
+                loss += float(self._loss(responses, *labels).double().sum())
                 count += float(batch.weights.sum())
                 if sum(len(few) for few in scores) * self.share.world < MOST_RANKED:
                     scores.append(responses[is_readable.to(self.device)].cpu())
@@ -683,28 +693,61 @@ def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
     return training, validation
 
 
-def count_words(data: TaggedShards, *, size: int, least: int, lemmatise: bool) -> tuple[TagVocabulary, int]:
-    """The vocabulary of the tags in shards, and how many photos there are; reads them through."""
-    from rich.progress import track
+@dataclass(frozen=True)
+class Counted:
+    """What a pass over tagged photos finds."""
 
-    photos = 0
+    tags: TagVocabulary
+    photos: tuple[int, ...]  # of each source
+    units: tuple[tuple[int, ...], ...]  # of the words that each source ever gives
+
+    @property
+    def known(self) -> Tensor:
+        """Which units each source knows, (sources + 1, units) bool; any other source knows all."""
+        known = torch.zeros(len(self.photos) + 1, len(self.tags.words), dtype=torch.bool)
+        for row, units in zip(known, self.units, strict=False):
+            row[list(units)] = True
+        known[-1] = True
+        return known
+
+    @property
+    def frequencies(self) -> Tensor:
+        """The share of photos with each word, among those whose source knows it, (units,)."""
+        asked = torch.tensor(self.photos, dtype=torch.float64) @ self.known[:-1].double()
+        return torch.tensor(self.tags.counts, dtype=torch.float64) / asked
+
+
+def count_words(photos: Iterable[Tagged], *, size: int, least: int, lemmatise: bool) -> Counted:
+    """The vocabulary of photos' tags, how many photos there are of each source, and which words a source gives."""
+    counts: dict[str, int] = {}
+    given: dict[str, set[str]] = {}
 
     def lists() -> Iterator[tuple[str, ...]]:
-        nonlocal photos
-        for url in track(data.urls, "words of shards"):
-            for photo in data.tags(url):
-                photos += 1
-                yield photo.tags
+        for photo in photos:
+            counts[photo.source] = counts.get(photo.source, 0) + 1
+            given.setdefault(photo.source, set()).update(photo.tags)
+            yield photo.tags
 
-    return build_vocabulary(lists(), size=size, least=least, lemmatise=lemmatise), photos
+    tags = replace(build_vocabulary(lists(), size=size, least=least, lemmatise=lemmatise), sources=tuple(counts))
+    units = tuple(tuple(sorted(tags.units_of(given[source]))) for source in counts)
+    return Counted(tags, tuple(counts.values()), units)
 
 
-def _read_counted(path: Path, key: dict[str, Any]) -> tuple[TagVocabulary, int] | None:
+def _in_shards(data: TaggedShards) -> Iterator[Tagged]:
+    from rich.progress import track
+
+    for url in track(data.urls, "words of shards"):
+        yield from data.tags(url)
+
+
+def _read_counted(path: Path, key: dict[str, Any]) -> Counted | None:
     """What `count_words` found before, if it was asked the same."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if same_as(found["key"], key):
-            return TagVocabulary(tuple(found["words"]), tuple(found["counts"]), found["forms"]), found["photos"]
+            words, counts, sources = (tuple(found["tags"][name]) for name in ("words", "counts", "sources"))
+            tags = TagVocabulary(words, counts, found["tags"]["forms"], sources)
+            return Counted(tags, tuple(found["photos"]), tuple(map(tuple, found["units"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or damaged: counted anew
     return None

@@ -23,10 +23,15 @@ class TagVocabulary:
     words: tuple[str, ...]  # output unit k means words[k]; most frequent first
     counts: tuple[int, ...]  # photos that each word is a tag of
     forms: dict[str, str]  # a tag, as written and as normalised: its word
+    sources: tuple[str, ...] = ("",)  # who tagged the photos
 
     @cached_property
     def _unit(self) -> dict[str, int]:
         return {word: unit for unit, word in enumerate(self.words)}
+
+    def source_of(self, source: str) -> int:
+        """The number of a source; one more than the last for others."""
+        return self.sources.index(source) if source in self.sources else len(self.sources)
 
     def units_of(self, tags: Iterable[str]) -> list[int]:
         """The units of a photo's tags, in their order, each once; unknown tags have none."""
