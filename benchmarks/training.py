@@ -40,7 +40,8 @@ from grounding.photos import photos_below
 from grounding.vocabulary import Vocabulary
 from train.data import Tagged, TaggedPhotos
 from train.loading import Batch, batches_of_photos, usual_workers
-from train.loop import TagTraining, tag_loss, train_tags
+from train.loop import tag_loss, train_tags
+from train.recipe import TagTraining
 from train.vocabulary import TagVocabulary, build_vocabulary
 
 FEW_UNITS = 100

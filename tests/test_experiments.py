@@ -11,7 +11,7 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from grounding.config import CONFIG_DIR, build_part, plain_settings, quote_free_text, register_settings
-from train.loop import TagTraining
+from train.recipe import TagTraining
 
 EXPERIMENTS = sorted(path.stem for path in Path(CONFIG_DIR).glob("experiment/*.yaml"))
 
@@ -74,5 +74,5 @@ def test_what_an_experiment_sets_gives_way_to_the_command_line_alone():
 
 def test_the_trainings_defaults_are_those_of_the_settings():
     training = OmegaConf.to_container(composed().task.training, resolve=True)
-    assert training.pop("_target_") == "train.loop.TagTraining"
+    assert training.pop("_target_") == "train.recipe.TagTraining"
     assert alike(asdict(TagTraining())) == training

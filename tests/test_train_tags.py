@@ -21,8 +21,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from grounding.checkpoint import load_checkpoint
 from grounding.models import efficientnet_lite2_imagenet, torchvision_classifier
-from train.data import Tagged, tagged_listed, tagged_shards
-from train.loop import TagTraining, cosine, count_words, hold_out, join, last_map, spelt_out, tag_loss, train_tags
+from train.counting import count_words
+from train.data import Tagged, hold_out, tagged_listed, tagged_shards
+from train.loop import cosine, spelt_out, tag_loss, train_tags
+from train.networks import join, last_map
+from train.recipe import TagTraining
 
 COLOURS = {"red": (200, 40, 30), "green": (40, 180, 50), "blue": (30, 60, 210)}
 TINY = TagTraining(
@@ -164,7 +167,7 @@ def killed(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return learn(self, batch)
 loop._Run._learn = killed
-from train.loop import TagTraining
+from train.recipe import TagTraining
 t.trained(Path({photos!r}), {output!r}, {training})
 """
 

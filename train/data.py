@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from grounding.photos import photos_below, rows
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 50  # one in so many photos is held out, where there are none for validation
 IN_SHARDS = ("jpg", "jpeg", "png", "webp")  # extensions of photos there, as WebDataset has them
 
 
@@ -137,6 +138,18 @@ def tagged_folder(path: str, *, tags: str, first: int | None) -> TaggedPhotos:
     if without:
         log.warning("%s: %d of %d photos have no line in %s and are left out", path, without, len(names), tags)
     return found
+
+
+def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
+    """Photos for training, and a fiftieth for validation, chosen by their names."""
+    is_held = [zlib.crc32(photo.name.encode("utf-8", "replace")) % HELD_OUT == 0 for photo in data.photos]
+    if not any(is_held) or all(is_held):
+        raise ValueError(f"{len(data)} photos are too few to hold some out: name photos with data@validation=…")
+    training, validation = (
+        replace(data, photos=[photo for photo, held in zip(data.photos, is_held, strict=True) if held == wanted])
+        for wanted in (False, True)
+    )
+    return training, validation
 
 
 def tagged_shards(path: str, *, first: int | None) -> TaggedShards:

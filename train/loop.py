@@ -4,18 +4,15 @@ The multi-label cross-entropy of a photo, summed over tags, is lowered by steps 
 it is stopped and whatever processes it is shared by: its state is kept, and all that is random follows from the seed.
 """
 
-import hashlib
-import json
 import logging
 import math
 import os
 import time
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,22 +25,22 @@ from grounding.checkpoint import save_checkpoint
 from grounding.command import in_one_line, printable, write
 from grounding.models import LITE2, Classifier, head_of, with_units
 from grounding.vocabulary import Vocabulary
-from proposals.settings import check_limits
+from train.counting import Counted, count_shards, count_words
 from train.curves import Board, Row, write_log
-from train.data import Tagged, TaggedPhotos, TaggedShards
+from train.data import TaggedPhotos, TaggedShards, hold_out
 from train.features import Features, batches_of_features, compute_features, features_in_order
 from train.loading import (
     Batch,
     Share,
-    View,
     batches_in_order,
     batches_of_photos,
     batches_of_shards,
     usual_workers,
 )
+from train.networks import fingerprint, freeze_statistics, join, last_map
+from train.recipe import TagTraining
 from train.split import split
 from train.state import load_state, random_for, same_as, save_state
-from train.vocabulary import TagVocabulary, build_vocabulary
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,107 +48,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("train")
 
 Data = TaggedPhotos | TaggedShards
+Result = TypeVar("Result")
 MOST_RANKED = 5000  # validation photos whose scores are kept for the mean average precision
 LEAST_POSITIVES = 5  # of a word that it counts
-HELD_OUT = 50  # one in so many photos in files is held out, where there are none for validation
 REPORT_EVERY = 20  # steps
 STATE, UNREADABLE, COUNTED = "state.safetensors", "unreadable.txt", "words.json"
-
-
-@dataclass(frozen=True)
-class TagTraining:
-    """How a tag classifier is trained; the defaults are the paper's.
-
-    Args:
-        trained: ``all`` of the network, its ``head`` alone (over features computed once), or the path of a module from
-            which on weights are trained, those below it frozen.
-        epochs: passes through the data.
-        batch: photos of a step, of all processes together.
-        parts: in which a batch is computed one after another, to save memory.
-        optimiser: ``sgd`` or ``adamw``.
-        rate: learning rate at the start (``plateau``) or at its highest (``cosine``).
-        head_rate: how many times higher the rate of the new head is.
-        momentum: of ``sgd``.
-        decay: of weights.
-        schedule: ``plateau``: a tenth of the rate whenever the validation loss has stopped falling; ``cosine``: up for
-            the first tenth of all steps, then down to nothing.
-        patience: validations without a lower loss that ``plateau`` bears.
-        clip: the largest norm of a gradient; None for any.
-        resize: see `train.loading.View`.
-        crop: see `train.loading.View`.
-        views: of each photo whose features are kept, with ``trained=head``.
-        batch_norm: ``train``: statistics follow the batches; ``frozen``: they stay as they are.
-        averaging: of weights over steps, such as 0.999; 0 for none.
-        precision: ``single``, ``bfloat16``, or ``auto``: half where a GPU is fast at it.
-        compile: with `torch.compile`.
-        tensorboard: write its files, too.
-        workers: processes that decode photos, for each process that trains; None: as there are cores.
-        validate_every: steps; None: at the end of each epoch.
-        save_every: steps after which a stopped run goes on.
-        half: whether the checkpoint's weights are in half precision.
-        seed: of all that is random.
-    """
-
-    trained: str = "all"
-    epochs: int = 3
-    batch: int = 64
-    parts: int = 1
-    optimiser: str = "sgd"
-    rate: float = 0.01
-    head_rate: float = 1.0
-    momentum: float = 0.9
-    decay: float = 2e-4
-    schedule: str = "plateau"
-    patience: int = 0
-    clip: float | None = None
-    resize: tuple[int, int] = (256, 256)
-    crop: int = 224
-    views: int = 4
-    batch_norm: str = "train"
-    averaging: float = 0.0
-    precision: str = "auto"
-    compile: bool = False
-    tensorboard: bool = False
-    workers: int | None = None
-    validate_every: int | None = None
-    save_every: int = 500
-    half: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_limits(
-            "training",
-            epochs=(self.epochs, 1, 100_000),
-            batch=(self.batch, 1, 1_000_000),
-            parts=(self.parts, 1, 10_000),
-            rate=(self.rate, 1e-12, 1000),
-            head_rate=(self.head_rate, 1e-6, 1e6),
-            momentum=(self.momentum, 0, 1),
-            decay=(self.decay, 0, 10),
-            views=(self.views, 1, 10_000),
-            patience=(self.patience, 0, 10_000),
-            averaging=(self.averaging, 0, 1),
-            save_every=(self.save_every, 1, 10**9),
-            validate_every=(1 if self.validate_every is None else self.validate_every, 1, 10**9),
-            workers=(0 if self.workers is None else self.workers, 0, 1000),
-            clip=(1 if self.clip is None else self.clip, 1e-9, 1e9),
-            seed=(self.seed, 0, 2**31),
-        )
-        for name, choices in {
-            "optimiser": ("sgd", "adamw"),
-            "schedule": ("plateau", "cosine"),
-            "batch_norm": ("train", "frozen"),
-            "precision": ("auto", "single", "bfloat16"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"training.{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
-        if len(self.resize) != 2:
-            raise ValueError(f"training.resize must be two sides in pixels, got {list(self.resize)}")
-        _ = self.view
-
-    @property
-    def view(self) -> View:
-        return View((self.resize[0], self.resize[1]), self.crop)
 
 
 @dataclass(frozen=True)
@@ -172,7 +73,7 @@ def train_tags(
     least: int = 1,
     lemmatise: bool = True,
     keep: int | None = None,
-    training: TagTraining = TagTraining(),
+    training: TagTraining,
     device: str = "auto",
 ) -> Path:
     """Train, and keep the classifier and the state of the run in a folder; a stopped run goes on from there.
@@ -232,13 +133,13 @@ def tag_loss(responses: Tensor, units: Tensor, weights: Tensor, known: Tensor | 
         responses: (B, U).
         units: (B, K), each at most once a photo, -1 where there are fewer.
         weights: (B,).
-        known: (B, U) bool, all by default; the units of a photo are among them.
+        known: (B, U) bool, all by default; a tag that is there counts in any case.
         returns: (B,).
     """
     present = responses.gather(1, units.clamp(min=0)).masked_fill(units < 0, 0)
     costs = softplus(responses)
     if known is not None:
-        costs = costs.masked_fill(~known, 0)
+        costs = costs.masked_fill(~(known | spelt_out(units, responses.shape[1])), 0)
     return (costs.sum(1) - present.sum(1)) * weights
 
 
@@ -288,24 +189,20 @@ class _Run:
         self.features: Features | None = None
         self.validation_features: Features | None = None
 
-    def _count(self, data: Data, size: int, least: int, lemmatise: bool) -> "Counted":
+    def _count(self, data: Data, size: int, least: int, lemmatise: bool) -> Counted:
         """What the tags are, and of how many photos; shards are read through once for it."""
         if isinstance(data, TaggedPhotos):
             return count_words(data.photos, size=size, least=least, lemmatise=lemmatise)
         path = self.aside / COUNTED
-        key = {"urls": data.urls, "first": data.first, "size": size, "least": least, "lemmatise": lemmatise}
-        found = None
-        for is_turn_of_first in (True, False):  # the others read what the first process found
-            if (self.share.rank == 0) == is_turn_of_first:
-                found = _read_counted(path, key)
-                if found is None:
-                    found = count_words(_in_shards(data), size=size, least=least, lemmatise=lemmatise)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write(path, json.dumps({"key": key, **asdict(found)}).encode())
-            if self.share.world > 1:
-                dist.barrier()
-        assert found is not None
-        return found
+        return self._in_turn(lambda: count_shards(data, path, size=size, least=least, lemmatise=lemmatise))
+
+    def _in_turn(self, work: Callable[[], Result]) -> Result:
+        """Let the first process do some work and keep what it finds in a file, and then the others, who read it."""
+        if self.share.world == 1:
+            return work()
+        found = work() if self.share.rank == 0 else None
+        dist.barrier()
+        return work() if found is None else found
 
     def _build(self, model: Classifier) -> None:
         """The network with its new head, what of it is trained, and by what."""
@@ -403,26 +300,24 @@ class _Run:
         def report(done: int, total: int) -> None:
             progress.update(progress_bar, completed=done, total=total)
 
-        for is_turn_of_first in (True, False):
-            if (self.share.rank == 0) == is_turn_of_first:
-                features = compute_features(
-                    self.aside / f"{name}.npy",
-                    data,
-                    self.tags,
-                    view if is_for_training else view.whole,
-                    self._look_below,
-                    views=views if is_for_training else 1,
-                    seed=seed if is_for_training else None,
-                    about={
-                        "model": str(self.classifier.architecture),
-                        "weights": fingerprint(self.lower),
-                        "precision": self.training.precision,
-                    },
-                    workers=self.workers,
-                    report=report,
-                )
-            if self.share.world > 1:
-                dist.barrier()
+        features = self._in_turn(
+            lambda: compute_features(
+                self.aside / f"{name}.npy",
+                data,
+                self.tags,
+                view if is_for_training else view.whole,
+                self._look_below,
+                views=views if is_for_training else 1,
+                seed=seed if is_for_training else None,
+                about={
+                    "model": str(self.classifier.architecture),
+                    "weights": fingerprint(self.lower),
+                    "precision": self.training.precision,
+                },
+                workers=self.workers,
+                report=report,
+            )
+        )
         self._note(features.unreadable)
         return features
 
@@ -681,122 +576,6 @@ class _Run:
             raise ValueError(f"{path}: no state of this training: {in_one_line(error)}; delete it") from None
 
 
-def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
-    """Photos for training, and a fiftieth for validation, chosen by their names."""
-    is_held = [zlib.crc32(photo.name.encode("utf-8", "replace")) % HELD_OUT == 0 for photo in data.photos]
-    if not any(is_held) or all(is_held):
-        raise ValueError(f"{len(data)} photos are too few to hold some out: name photos with data@validation=…")
-    training, validation = (
-        replace(data, photos=[photo for photo, held in zip(data.photos, is_held, strict=True) if held == wanted])
-        for wanted in (False, True)
-    )
-    return training, validation
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a pass over tagged photos finds."""
-
-    tags: TagVocabulary
-    photos: tuple[int, ...]  # of each source
-    units: tuple[tuple[int, ...], ...]  # of the words that each source ever gives
-
-    @property
-    def known(self) -> Tensor:
-        """Which units each source knows, (sources + 1, units) bool; any other source knows all."""
-        known = torch.zeros(len(self.photos) + 1, len(self.tags.words), dtype=torch.bool)
-        for row, units in zip(known, self.units, strict=False):
-            row[list(units)] = True
-        known[-1] = True
-        return known
-
-    @property
-    def frequencies(self) -> Tensor:
-        """The share of photos with each word, among those whose source knows it, (units,)."""
-        asked = torch.tensor(self.photos, dtype=torch.float64) @ self.known[:-1].double()
-        return torch.tensor(self.tags.counts, dtype=torch.float64) / asked
-
-
-def count_words(photos: Iterable[Tagged], *, size: int, least: int, lemmatise: bool) -> Counted:
-    """The vocabulary of photos' tags, how many photos there are of each source, and which words a source gives."""
-    counts: dict[str, int] = {}
-    given: dict[str, set[str]] = {}
-
-    def lists() -> Iterator[tuple[str, ...]]:
-        for photo in photos:
-            counts[photo.source] = counts.get(photo.source, 0) + 1
-            given.setdefault(photo.source, set()).update(photo.tags)
-            yield photo.tags
-
-    tags = replace(build_vocabulary(lists(), size=size, least=least, lemmatise=lemmatise), sources=tuple(counts))
-    units = tuple(tuple(sorted(tags.units_of(given[source]))) for source in counts)
-    return Counted(tags, tuple(counts.values()), units)
-
-
-def _in_shards(data: TaggedShards) -> Iterator[Tagged]:
-    from rich.progress import track
-
-    for url in track(data.urls, "words of shards"):
-        yield from data.tags(url)
-
-
-def _read_counted(path: Path, key: dict[str, Any]) -> Counted | None:
-    """What `count_words` found before, if it was asked the same."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if same_as(found["key"], key):
-            words, counts, sources = (tuple(found["tags"][name]) for name in ("words", "counts", "sources"))
-            tags = TagVocabulary(words, counts, found["tags"]["forms"], sources)
-            return Counted(tags, tuple(found["photos"]), tuple(map(tuple, found["units"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or damaged: counted anew
-    return None
-
-
-def last_map(network: nn.Module, crop: int) -> int:
-    """How many cells wide the network's last map is for photos of ``crop`` pixels.
-
-    Raises:
-        ValueError: it takes no such photos, or it cannot say no: an activation function makes all responses positive.
-    """
-    sizes: list[int] = []
-
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
-            sizes.append(output.shape[-1])
-
-    leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(note) for module in leaves]
-    try:
-        with torch.no_grad():
-            device = next(network.parameters()).device
-            responses = network.eval()(torch.linspace(-1, 1, 3 * crop * crop, device=device).view(1, 3, crop, crop))
-    except RuntimeError as error:
-        raise ValueError(f"the network takes no photos of training.crop={crop} pixels: {in_one_line(error)}") from None
-    finally:
-        for handle in handles:
-            handle.remove()
-    if (responses >= 0).all():
-        name = type(network).__name__
-        raise ValueError(f"{name} ends in an activation function, and cannot say that a tag is absent: choose another")
-    return sizes[-1] if sizes else 1
-
-
-def fingerprint(network: nn.Module | None) -> str:
-    """What tells a network's weights from others."""
-    digest = hashlib.sha256()
-    for value in network.state_dict().values() if network is not None else ():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def freeze_statistics(network: nn.Module) -> None:
-    """Let batch norm use the statistics that it has."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 def cosine(step: int, steps: int) -> float:
     """The share of the highest rate at a step: up in a straight line for a tenth of all, then down as a cosine."""
     rise = max(1, steps // 10)
@@ -807,28 +586,5 @@ def cosine(step: int, steps: int) -> float:
 
 def spelt_out(units: Tensor, size: int) -> Tensor:
     """Lists of units (B, K), -1 where there are fewer, as truth (B, size) bool."""
-    truth = torch.zeros(len(units), size + 1, dtype=torch.bool)
+    truth = torch.zeros(len(units), size + 1, dtype=torch.bool, device=units.device)
     return truth.scatter_(1, units.where(units >= 0, size), True)[:, :size]
-
-
-def join(trained: Classifier, kept: Classifier, least: int) -> Classifier:
-    """Both classifiers' units in one head over the same network: first the trained ones, then those kept.
-
-    A word that both know means the trained unit where it was in ``least`` photos, and else the units kept: what was
-    learned from few photos is better left to those who had many.
-    """
-    own, others = trained.vocabulary, kept.vocabulary
-    extra = {
-        word: tuple(own.size + unit for unit in units)
-        for word, units in others.units.items()
-        if own.counts.get(word, 0) < least
-    }
-    vocabulary = Vocabulary(
-        {**own.units, **extra}, own.size + others.size, frozenset(others.nouns & extra.keys()), own.counts
-    )
-    joined = with_units(trained, vocabulary)
-    heads = [head_of(part.network, part.vocabulary.size)[1] for part in (joined, trained, kept)]
-    with torch.no_grad():
-        for name, weight in heads[0].named_parameters():
-            weight.copy_(torch.cat([head.get_parameter(name).to(weight.device) for head in heads[1:]]))
-    return joined
