@@ -307,7 +307,8 @@ def test_a_network_that_cannot_say_no_is_refused(photos, tmp_path):
 def test_photos_that_cannot_be_read_are_listed_and_do_not_stop_training(photos, tmp_path, caplog):
     rows = (photos / "train.jsonl").read_text().splitlines()
     (photos / "broken.png").write_bytes(b"junk")
-    (photos / "some.jsonl").write_text("\n".join([*rows, '{"image": "broken.png", "tags": ["red"]}']))
+    rows += [json.dumps({"image": f"{name}.png", "tags": ["red"]}) for name in ("broken", "gone")]
+    (photos / "some.jsonl").write_text("\n".join(rows))
     folder = train_tags(
         str(tmp_path / "model"),
         model=small_network(),
@@ -316,9 +317,10 @@ def test_photos_that_cannot_be_read_are_listed_and_do_not_stop_training(photos, 
         training=replace(TINY, epochs=1),
         device="cpu",
     )
-    (listed,) = (folder / "training" / "unreadable.txt").read_text().splitlines()
-    assert "broken.png: not an image" in listed
-    assert "1 photos could not be read" in caplog.text
+    gone, broken = (folder / "training" / "unreadable.txt").read_text().splitlines()
+    assert gone == f"{photos / 'gone.png'}: no such file"
+    assert "broken.png: not an image" in broken
+    assert "2 photos could not be read" in caplog.text
 
 
 @pytest.mark.parametrize(

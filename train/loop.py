@@ -186,6 +186,9 @@ class _Run:
         self.step = 0
         self.rows: list[Row] = []
         self.unreadable: dict[str, None] = {}
+        for part in (self.data, self.validation):
+            if isinstance(part, TaggedPhotos):
+                self._note(tuple(f"{part.folder / name}: no such file" for name in part.missing))
         self.features: Features | None = None
         self.validation_features: Features | None = None
 
