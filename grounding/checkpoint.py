@@ -39,6 +39,7 @@ from grounding.vocabulary import format_vocabulary, read_vocabulary
 PACKAGED = Path(__file__).resolve().parent / "weights"  # checkpoints that come with the package, by name
 WEIGHTS, VOCABULARY, SETTINGS, METRICS = "model.safetensors", "vocabulary.tsv", "settings.json", "metrics.json"
 BASE = "efficientnet_lite2"  # the packaged ImageNet network, to which a checkpoint may be a head
+BASE_UNITS = 1000
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}  # what weights may be stored as
 
 
@@ -53,6 +54,7 @@ class _Settings:
     std: tuple[float, float, float]
     short_side: int
     base: str | None  # BASE: the weights are a head's
+    kept: int  # last units of the head that are the base's own; they come with it, and are not stored
     training: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class _Settings:
             "std": _is_colour(self.std) and all(value > 0 for value in self.std),
             "short_side": type(self.short_side) is int and SMALLEST <= self.short_side <= LARGEST,
             "base": self.base is None or (self.base == BASE and architecture == LITE2),
+            "kept": type(self.kept) is int and (self.kept == 0 or (self.base is not None and self.kept == BASE_UNITS)),
             "training": isinstance(self.training, dict),
         }
         for name, is_so in is_right.items():
@@ -105,7 +108,7 @@ def save_checkpoint(
 
     described = _describe(classifier, settings, only_head)
     _check_loadable(classifier, described)
-    saved = _saved(classifier.network, classifier.vocabulary.size, only_head=only_head)
+    saved = _saved(classifier.network, classifier.vocabulary.size, described)
     about = _as_json("metrics", dict(metrics))
     text = {
         VOCABULARY: format_vocabulary(classifier.vocabulary).encode(),
@@ -143,10 +146,22 @@ def _describe(classifier: Classifier, settings: Mapping[str, Any], only_head: bo
             classifier.std,
             classifier.short_side,
             BASE if only_head else None,
+            _kept_units(classifier) if only_head else 0,
             dict(settings),
         )
     except ValueError as error:
         raise ValueError(f"the classifier cannot be saved: {error}") from None
+
+
+def _kept_units(classifier: Classifier) -> int:
+    """How many of the last units are the base's own, which are others' weights and come with their package."""
+    units = classifier.vocabulary.size
+    with torch.random.fork_rng(devices=[]):  # as in `_blank`
+        own = head_of(efficientnet_lite2(), BASE_UNITS)[1]
+    head = head_of(classifier.network, units)[1]
+    pairs = [(head.get_parameter(name).cpu(), weight) for name, weight in own.named_parameters()]
+    is_same = units > BASE_UNITS and all(torch.equal(rows[-BASE_UNITS:], weight) for rows, weight in pairs)
+    return BASE_UNITS if is_same else 0
 
 
 def _check_loadable(classifier: Classifier, settings: _Settings) -> None:
@@ -160,15 +175,18 @@ def _check_loadable(classifier: Classifier, settings: _Settings) -> None:
     for name, value in state.items():
         if not value.isfinite().all():
             raise ValueError(f"{name} of the network holds NaN or infinity, and is not saved")
-    for name in expected.keys() - _saved(blank, units, only_head=settings.base is not None).keys():
+    for name in expected.keys() - _saved(blank, units, settings).keys():
         if not torch.equal(state[name].cpu(), expected[name]):
             raise ValueError(f"only_head=true would lose {name}, which is not as packaged: say only_head=false")
 
 
-def _saved(network: nn.Module, units: int, *, only_head: bool) -> dict[str, Tensor]:
-    """Those of a network's tensors that its checkpoint holds."""
-    path = head_of(network, units)[0] + "." if only_head else ""
-    return {name: value for name, value in network.state_dict().items() if name.startswith(path)}
+def _saved(network: nn.Module, units: int, settings: _Settings) -> dict[str, Tensor]:
+    """Those of a network's tensors that its checkpoint holds, of the head the rows of its own units."""
+    if settings.base is None:
+        return network.state_dict()
+    path = head_of(network, units)[0] + "."
+    stored = units - settings.kept
+    return {name: value[:stored] for name, value in network.state_dict().items() if name.startswith(path)}
 
 
 def _packed(name: str, value: Tensor, half: bool) -> Tensor:
@@ -234,7 +252,7 @@ def load_checkpoint(
     except ValueError as error:
         raise ValueError(f"{folder / SETTINGS}: {error}") from None
     try:
-        _fill(network, tensors, vocabulary.size, only_head=settings.base is not None)
+        _fill(network, tensors, vocabulary.size, settings)
     except ValueError as error:
         raise ValueError(f"{folder / WEIGHTS}: {error}") from None
     return Classifier(
@@ -304,29 +322,41 @@ def _blank(settings: _Settings, units: int) -> nn.Module:
         if settings.base is None:
             return build(settings.architecture, units)
         network = efficientnet_lite2()
-        put_head(network, network.num_classes, units)
+        own = head_of(network, BASE_UNITS)[1]
+        put_head(network, BASE_UNITS, units)
+        if settings.kept >= units:
+            raise ValueError(f"kept={settings.kept} of {units} units leaves none of its own")
+        if settings.kept:
+            head = head_of(network, units)[1]
+            with torch.no_grad():
+                for name, weight in own.named_parameters():
+                    head.get_parameter(name)[-settings.kept :] = weight
         return network
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], units: int, *, only_head: bool) -> None:
+def _fill(network: nn.Module, tensors: dict[str, Tensor], units: int, settings: _Settings) -> None:
     """Give a network its weights.
 
     Raises:
         ValueError: they are of another network, or not finite.
     """
-    expected = _saved(network, units, only_head=only_head)
+    expected = _saved(network, units, settings)
     head = head_of(network, units)[0] + ".weight"
     found = tensors[head].shape if head in tensors else expected[head].shape
     if found != expected[head].shape and found[1:] == expected[head].shape[1:]:
-        raise ValueError(f"its network has {found[0]} units, but {VOCABULARY} {units}: a wrong vocabulary?")
+        count = found[0] + settings.kept
+        raise ValueError(f"its network has {count} units, but {VOCABULARY} {units}: a wrong vocabulary?")
     misfit = _misfit(tensors, expected)
     if misfit:
         raise ValueError(f"{misfit}; a checkpoint of another architecture?")
-    weights = {name: value.to(expected[name].dtype) for name, value in tensors.items()}
-    for name, value in weights.items():
+    state = network.state_dict()
+    for name, value in tensors.items():
         if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
-    network.load_state_dict(weights, strict=False)  # not strict: of a head alone, the rest is there
+        expected[name].copy_(value)
+        if settings.kept:  # of the same precision as those beside them
+            rows = state[name][-settings.kept :]
+            rows.copy_(rows.to(value.dtype))
 
 
 def _misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

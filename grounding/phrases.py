@@ -15,7 +15,12 @@ NOUNS = {"NOUN", "PROPN"}
 
 
 @lru_cache(maxsize=1)
-def _pipeline() -> "Language":
+def english() -> "Language":
+    """spaCy's English pipeline without named entities, loaded once.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     import spacy
 
     for name in PIPELINES:
@@ -56,7 +61,7 @@ def _parsed(text: str, kind: str) -> "Doc":
         raise ValueError(f"the {kind} is empty")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"the {kind} {text[:40]!r} is not valid text in UTF-8")
-    pipeline = _pipeline()
+    pipeline = english()
     if len(text) > pipeline.max_length:
         raise ValueError(f"the {kind} has {len(text)} characters, more than {pipeline.max_length}")
     return pipeline(text)

@@ -21,6 +21,7 @@ from grounding.models import (
     with_units,
 )
 from grounding.vocabulary import Vocabulary
+from train.networks import join
 
 WORDS = Vocabulary({"cat": (0,), "dog": (1, 2), "red": (3,)}, 4, frozenset({"cat", "dog"}), {"cat": 9})
 METRICS = {"step": 200, "precision": 0.25}
@@ -94,6 +95,24 @@ def test_a_head_alone_is_small_and_gets_the_packaged_rest(lite2, tmp_path):
     save(tmp_path / "head", lite2, only_head=True)
     assert sorted(load_file(tmp_path / "head" / "model.safetensors")) == ["classifier.bias", "classifier.weight"]
     assert torch.equal(outputs(load_checkpoint(checkpoint=tmp_path / "head")), outputs(lite2))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_units_that_come_with_the_package_are_not_stored(lite2, tmp_path, half):
+    base = efficientnet_lite2_imagenet(layer="blocks.5.0.bn1", window=8, short_side=64)
+    joined = join(lite2, base, 1)
+    save(tmp_path / "head", joined, only_head=True, half=half)
+    stored = load_file(tmp_path / "head" / "model.safetensors")
+    assert {name: len(value) for name, value in stored.items()} == {"classifier.bias": 4, "classifier.weight": 4}
+    loaded = load_checkpoint(checkpoint=tmp_path / "head")
+    assert loaded.vocabulary.units == joined.vocabulary.units
+    tolerance = 0.02 if half else 0
+    torch.testing.assert_close(outputs(loaded), outputs(joined), atol=tolerance, rtol=0)
+    torch.testing.assert_close(outputs(loaded)[:, 4:], outputs(base), atol=tolerance, rtol=0)
+    with torch.no_grad():
+        joined.network.classifier.weight[-1] += 1  # no longer the package's
+    save(tmp_path / "own", joined, only_head=True, half=half)
+    assert len(load_file(tmp_path / "own" / "model.safetensors")["classifier.bias"]) == 1004
 
 
 def test_a_head_alone_is_refused_where_the_rest_would_be_lost(small, lite2, tmp_path):
@@ -295,6 +314,7 @@ BROKEN = {
     "std": (with_settings(std=[1, 1, 0]), r"settings\.json: std cannot be"),
     "short side": (with_settings(short_side=5000), r"settings\.json: short_side cannot be 5000"),
     "base of another architecture": (with_settings(base="efficientnet_lite2"), r"settings\.json: base cannot be"),
+    "kept without a base": (with_settings(kept=1000), r"settings\.json: kept cannot be 1000"),
     "training": (with_settings(training=[]), r"settings\.json: training cannot be \[\]"),
     "another architecture": (
         with_settings(architecture={"library": "torchvision", "name": "squeezenet1_0"}),

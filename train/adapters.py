@@ -151,10 +151,10 @@ def _words_of_photos(captions: Sequence[Sequence[str]]) -> list[list[list[str]]]
     """For each photo and each of its captions the words, compounds too, in order."""
     from rich.progress import track
 
-    from grounding.phrases import _pipeline
+    from grounding.phrases import english
 
     texts = [text for of_photo in captions for text in of_photo]
-    docs = _pipeline().pipe(texts, batch_size=256)
+    docs = english().pipe(texts, batch_size=256)
     words = (_words(doc) for doc in track(docs, "captions", total=len(texts)))
     return [[next(words) for _ in of_photo] for of_photo in captions]
 

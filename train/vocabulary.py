@@ -113,11 +113,11 @@ def lemmas_of(tags: Iterable[str]) -> dict[str, str]:
     Args:
         tags: normalised.
     """
-    from grounding.phrases import _pipeline
+    from grounding.phrases import english
 
     different = list(dict.fromkeys(tags))
     # Alone, "building" would be a verb and "leaves" what somebody does.
-    docs = _pipeline().pipe((f"the {tag}" for tag in different), batch_size=1024, disable=["parser"])
+    docs = english().pipe((f"the {tag}" for tag in different), batch_size=1024, disable=["parser"])
     return {tag: _lemmas(doc[1:]) or tag for tag, doc in zip(different, docs, strict=True)}
 
 
