@@ -19,8 +19,8 @@ CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf
 FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types, any number of them
 # … and one path; in a sweep Hydra splits it at commas.
 PATHS = (
-    *("output", "data.path", "data.folder", "data.tags", "model.checkpoint", "proposals.path"),
-    *("validation.path", "validation.folder", "validation.tags"),
+    *("output", "results", "predictions", "model.checkpoint", "proposals.path"),
+    *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
     *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
 )
 
@@ -61,6 +61,14 @@ class ProposeSettings:
 
 
 @dataclass
+class DoctorSettings:
+    """What ``python -m eval.doctor`` takes."""
+
+    data: Any = None
+    workers: int | None = None
+
+
+@dataclass
 class TrainSettings:
     """What ``python -m train`` takes; photos and models are for the tag classifier."""
 
@@ -70,13 +78,46 @@ class TrainSettings:
     validation: Any = None
 
 
+@dataclass
+class EvalSettings:
+    """What ``python -m eval`` takes."""
+
+    data: Any
+    model: Any
+    attention: Any
+    proposals: Any
+    presets: Any
+    gammas: list[float]
+    choose_by: str
+    calibration: str
+    overlap: float
+    first: int
+    export: bool
+    output: str
+    device: str
+    gamma: float | None = None
+    predictions: str | None = None
+    name: str | None = None
+
+
+@dataclass
+class LeaderboardSettings:
+    """What ``python -m eval.leaderboard`` takes."""
+
+    results: str
+    output: str
+
+
 def register_settings() -> None:
     """Make the settings' types known to Hydra."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
     ConfigStore.instance().store(name="propose_settings", node=ProposeSettings)
+    ConfigStore.instance().store(name="doctor_settings", node=DoctorSettings)
     ConfigStore.instance().store(name="train_settings", node=TrainSettings)
+    ConfigStore.instance().store(name="eval_settings", node=EvalSettings)
+    ConfigStore.instance().store(name="leaderboard_settings", node=LeaderboardSettings)
 
 
 def run_command(run: Callable[[], None]) -> None:
@@ -182,7 +223,7 @@ def build_part(settings: dict[str, Any]) -> Any:
     from hydra.utils import get_method
 
     # Hydra's own `instantiate` would resolve texts once more, and "${" in a path is no interpolation.
-    values = {name: build_part(value) if _is_part(value) else value for name, value in settings.items()}
+    values = {name: _built(value) for name, value in settings.items()}
     is_partial = values.pop("_partial_", False)
     try:
         target = get_method(values.pop("_target_"))
@@ -191,8 +232,10 @@ def build_part(settings: dict[str, Any]) -> Any:
         raise ValueError(one_line(error)) from error
 
 
-def _is_part(value: Any) -> bool:
-    return isinstance(value, dict) and "_target_" in value
+def _built(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return build_part(value) if "_target_" in value else {name: _built(part) for name, part in value.items()}
 
 
 def build_grounder(settings: Any) -> "Grounder":

@@ -126,6 +126,18 @@ def to_pixels(image: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     return pixels
 
 
+def stretch(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A photo (3, H, W) in [0, 1] at another size (height, width), whatever becomes of its aspect; bicubic.
+
+    A photo of that size is returned as it is. Pixels of others have 8 bits, by integer arithmetic: they are the same
+    on every machine, so that a store of proposals knows them.
+    """
+    if image.shape[1:] == size:
+        return image
+    height, width = size
+    return _from_pil(Image.fromarray(to_pixels(image)).resize((width, height), Image.Resampling.BICUBIC))
+
+
 def _from_pil(image: Image.Image) -> Tensor:
     if 0 in image.size:
         raise ValueError(f"an image of {image.height}×{image.width} pixels has nothing to show")

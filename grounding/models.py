@@ -62,6 +62,10 @@ class Classifier:
         if not isinstance(self.short_side, int) or not SMALLEST <= self.short_side <= LARGEST:
             raise ValueError(f"model.short_side must be from {SMALLEST} to {LARGEST} pixels, got {self.short_side!r}")
 
+    def settings(self) -> dict[str, Any]:
+        """All but the network and the vocabulary, as plain values."""
+        return {name: getattr(self, name) for name in ("layer", "window", "mean", "std", "short_side")}
+
     def prepare(self, image: Tensor) -> Tensor:
         """A photo (3, H, W) in [0, 1] as the network wants it, (3, h, w); very long ones are squeezed."""
         height, width = image.shape[-2:]

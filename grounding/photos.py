@@ -3,8 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class Photos:
 
     folder: Path
     names: list[str]
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # see `grounding.images.stretch`; of some names
 
 
 def photos_below(path: str) -> Photos:

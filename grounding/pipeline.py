@@ -119,41 +119,44 @@ class Grounder:
         for first in range(0, len(images), TOGETHER):
             few = zip(images[first : first + TOGETHER], texts[first : first + TOGETHER], strict=True)
             tasks = [_task(image, entry, are_phrases=phrases is not None) for image, entry in few]
-            maps = self._attend(tasks)
+            words = [[word for phrase in task.phrases for word in self._words(phrase)] for task in tasks]
+            maps = self.word_maps([task.image for task in tasks], words)
             groundings += [self._ground(task, of_words) for task, of_words in zip(tasks, maps, strict=True)]
         return groundings
+
+    def word_maps(self, images: Sequence[Tensor], words: Sequence[Sequence[str]]) -> list[dict[str, Tensor]]:
+        """The attention map of each word in each photo; photos of equal size go through the network together.
+
+        Args:
+            images: photos (3, H, W) in [0, 1], of any sizes.
+            words: for each photo the words to look for, all of them known; none is allowed.
+
+        Returns:
+            for each photo a map (h, w) by word, float32.
+        """
+        words = [tuple(dict.fromkeys(of_photo)) for of_photo in words]
+        by_size: dict[torch.Size, dict[int, Tensor]] = {}
+        for index, (image, known) in enumerate(zip(images, words, strict=True)):
+            if known:
+                prepared = self.classifier.prepare(image)
+                by_size.setdefault(prepared.shape, {})[index] = prepared
+        maps: list[dict[str, Tensor]] = [{} for _ in words]
+        for photos in by_size.values():
+            batch = torch.stack(list(photos.values())).to(self.device)
+            targets = [
+                torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in photos
+            ]
+            attended = self.attend(batch, [target.to(self.device) for target in targets])
+            for index, of_words in zip(photos, attended, strict=True):
+                maps[index] = dict(zip(words[index], of_words.float().cpu(), strict=True))
+        return maps
 
     def _words(self, phrase: Phrase) -> tuple[str, ...]:
         return self.classifier.vocabulary.match(phrase.words)[0]
 
-    def _attend(self, tasks: Sequence["_Task"]) -> list[dict[str, Tensor]]:
-        """The map of each different word of each photo; photos of equal size go through the network together."""
-        words = [
-            tuple(dict.fromkeys(word for phrase in task.phrases for word in self._words(phrase))) for task in tasks
-        ]
-        inputs = [
-            self.classifier.prepare(task.image) if known else None for task, known in zip(tasks, words, strict=True)
-        ]
-        by_size: dict[torch.Size, list[int]] = {}
-        for index, prepared in enumerate(inputs):
-            if prepared is not None:
-                by_size.setdefault(prepared.shape, []).append(index)
-        maps: list[dict[str, Tensor]] = [{} for _ in tasks]
-        for members in by_size.values():
-            images = torch.stack([prepared for index in members if (prepared := inputs[index]) is not None])
-            targets = [
-                torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in members
-            ]
-            attended = self.attend(images.to(self.device), [target.to(self.device) for target in targets])
-            for index, of_words in zip(members, attended, strict=True):
-                maps[index] = dict(zip(words[index], of_words.float().cpu(), strict=True))
-        return maps
-
     def _ground(self, task: "_Task", maps: dict[str, Tensor]) -> Grounding:
         height, width = task.image.shape[-2:]
-        proposals = self.propose(task.image)
-        if len(proposals) == 0:  # no edge anywhere: the photo itself is the one region
-            proposals = Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
+        proposals = propose_in(task.image, self.propose)
         phrases = tuple(self._ground_phrase(phrase, maps, proposals, (height, width)) for phrase in task.phrases)
         return Grounding(task.captions, (height, width), phrases)
 
@@ -164,12 +167,24 @@ class Grounder:
         attention = None
         regions = proposals
         if known:
-            attention = torch.stack([maps[word] for word in known]).mean(0)
+            attention = phrase_map([maps[word] for word in known])
         if attention is not None and attention.any():
             scores = score_regions(attention, proposals, size, area_exponent=self.area_exponent)
             regions = Regions(proposals.boxes, scores)
         best = suppress(regions, overlap=self.overlap)[: self.count]
         return GroundedPhrase(phrase.text, phrase.span, phrase.caption, known, skipped, best, attention)
+
+
+def propose_in(image: Tensor, proposer: Proposer) -> Regions:
+    """The proposals of a photo (3, H, W); where there is no edge anywhere, the photo itself is the one region."""
+    proposals = proposer(image)
+    height, width = image.shape[-2:]
+    return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
+
+
+def phrase_map(maps: Sequence[Tensor]) -> Tensor:
+    """The map of a phrase (h, w): the mean of its words' maps (paper, section 6.3.1)."""
+    return torch.stack(list(maps)).mean(0)
 
 
 @dataclass(frozen=True, eq=False)

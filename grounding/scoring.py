@@ -21,15 +21,31 @@ def score_regions(attention: Tensor, regions: Regions, size: tuple[int, int], *,
     Raises:
         ValueError: attention or boxes hold NaN, or attention is negative.
     """
+    enlarged = scoring_map(attention, regions, size)
+    return score(*region_sums(enlarged, regions, size), area_exponent=area_exponent).to(attention.dtype)
+
+
+def score(inside: Tensor, area: Tensor, *, area_exponent: float) -> Tensor:
+    """f(R) = S_R / A_R^γ; γ = 0 ranks by the sum, 1 by the mean. 0 for an empty region."""
+    is_empty = area <= 0
+    return torch.where(is_empty, 0.0, inside.clamp(min=0) / area.masked_fill(is_empty, 1) ** area_exponent)
+
+
+def scoring_map(attention: Tensor, regions: Regions, size: tuple[int, int]) -> Tensor:
+    """Attention at the resolution that regions are scored at: the superpixels', or `FINEST` cells at most."""
     if isinstance(regions, Segments):
-        enlarged = enlarge(attention, (regions.superpixels.shape[0], regions.superpixels.shape[1]))
-        return score_segments(enlarged, regions.superpixels, *regions.members, area_exponent=area_exponent)
+        return enlarge(attention, (regions.superpixels.shape[0], regions.superpixels.shape[1]))
     height, width = size
     shrink = min(1.0, FINEST / max(height, width))
-    rows, columns = max(round(height * shrink), 1), max(round(width * shrink), 1)
-    cells_per_pixel = torch.tensor([columns / width, rows / height] * 2)
-    boxes = regions.boxes * cells_per_pixel
-    return score_boxes(enlarge(attention, (rows, columns)), boxes, area_exponent=area_exponent)
+    return enlarge(attention, (max(round(height * shrink), 1), max(round(width * shrink), 1)))
+
+
+def region_sums(enlarged: Tensor, regions: Regions, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """S_R and A_R of all regions on their `scoring_map`, (N,) and (N,), float64; every γ shares them."""
+    if isinstance(regions, Segments):
+        return segment_sums(enlarged, regions.superpixels, *regions.members)
+    cells_per_pixel = torch.tensor([enlarged.shape[1] / size[1], enlarged.shape[0] / size[0]] * 2)
+    return box_sums(enlarged, regions.boxes * cells_per_pixel)
 
 
 def enlarge(attention: Tensor, size: tuple[int, int]) -> Tensor:
@@ -37,16 +53,13 @@ def enlarge(attention: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(attention[None, None], size, mode="bicubic", align_corners=False)[0, 0].clamp(min=0)
 
 
-def score_boxes(attention: Tensor, boxes: Tensor, *, area_exponent: float) -> Tensor:
-    """f(R) = S_R / A_R^γ of boxes: attention inside over a power of the area.
-
-    Sums come from a summed-area table, exact for boxes whose edges fall between cells.
+def box_sums(attention: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """S_R and A_R of boxes, from a summed-area table; exact for boxes whose edges fall between cells.
 
     Shapes:
         attention: (h, w), non-negative.
         boxes: (N, 4), xyxy in cells of the map; what lies outside counts neither as attention nor as area.
-        area_exponent: γ; 0 ranks by the sum, 1 by the mean.
-        returns: (N,), non-negative; 0 for an empty box.
+        returns: (N,) and (N,), float64.
 
     Raises:
         ValueError: the map or the boxes hold NaN, or the map is negative.
@@ -60,8 +73,7 @@ def score_boxes(attention: Tensor, boxes: Tensor, *, area_exponent: float) -> Te
     x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
     y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
     inside = _at(table, y2, x2) - _at(table, y1, x2) - _at(table, y2, x1) + _at(table, y1, x1)
-    area = (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
-    return _scores(inside, area, area_exponent).to(attention.dtype)
+    return inside, (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
 
 
 def _at(table: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -74,16 +86,14 @@ def _at(table: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def score_segments(
-    attention: Tensor, superpixels: Tensor, offsets: Tensor, members: Tensor, *, area_exponent: float
-) -> Tensor:
-    """f(R) = S_R / A_R^γ of segments that are sets of superpixels: one sum a superpixel, then sums of sums.
+def segment_sums(attention: Tensor, superpixels: Tensor, offsets: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """S_R and A_R of segments that are sets of superpixels: one sum a superpixel, then sums of sums.
 
     Shapes:
         attention: (h, w), non-negative.
         superpixels: (h, w), the superpixel of each pixel, from 0.
         offsets, members: segment i consists of the superpixels members[offsets[i]:offsets[i + 1]]; (N + 1,), (M,).
-        returns: (N,), non-negative; 0 for a segment without pixels.
+        returns: (N,) and (N,), float64.
 
     Raises:
         ValueError: the map holds NaN or is negative, or its size is not that of the superpixels.
@@ -97,19 +107,12 @@ def score_segments(
     labels = superpixels.flatten().long()
     sums = torch.bincount(labels, attention.flatten().double(), minlength=count)
     areas = torch.bincount(labels, minlength=count).double()
-    return _scores(_sum_by_segment(sums, offsets, members), _sum_by_segment(areas, offsets, members), area_exponent).to(
-        attention.dtype
-    )
+    return _sum_by_segment(sums, offsets, members), _sum_by_segment(areas, offsets, members)
 
 
 def _sum_by_segment(values: Tensor, offsets: Tensor, members: Tensor) -> Tensor:
     running = torch.nn.functional.pad(values[members.long()].cumsum(0), (1, 0))
     return running[offsets[1:].long()] - running[offsets[:-1].long()]
-
-
-def _scores(inside: Tensor, area: Tensor, area_exponent: float) -> Tensor:
-    is_empty = area <= 0
-    return torch.where(is_empty, 0.0, inside.clamp(min=0) / area.masked_fill(is_empty, 1) ** area_exponent)
 
 
 def _check(attention: Tensor) -> None:
@@ -119,12 +122,20 @@ def _check(attention: Tensor) -> None:
 
 def suppress(regions: Regions, *, overlap: float) -> Regions:
     """Sort regions best first, and drop each that overlaps a better one by more than this IoU."""
+    return regions[unsuppressed(regions, overlap=overlap)]
+
+
+def unsuppressed(regions: Regions, *, overlap: float) -> Tensor:
+    """Which regions `suppress` keeps, best first: their indices.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
     from torchvision.ops import nms
 
     if regions.scores.isnan().any():
         raise ValueError("a region's score is NaN")
     order = regions.scores.argsort(descending=True, stable=True)
-    regions = regions[order]
     # Equal scores stay in the order given; nms alone does not promise it.
     ranks = torch.arange(len(regions), 0, -1, dtype=torch.float32, device=regions.boxes.device)
-    return regions[nms(regions.boxes.float(), ranks, overlap)]
+    return order[nms(regions.boxes[order].float(), ranks, overlap)]

@@ -1,11 +1,11 @@
 """``python -m proposals``: propose regions of photos, and keep them in one file."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,16 +61,21 @@ def propose_all(settings: Any) -> int:
     photos = find_photos(settings)
     from rich.console import Console
 
-    from proposals.workers import Work
-    from proposals.writer import Writer, stamp_of
+    from grounding.processes import cores
+    from proposals.workers import Work, stamp_at
+    from proposals.writer import Writer
 
     console = Console(stderr=True)
     output = Path(settings.output).expanduser()
     with Writer(output, with_contents(proposals)) as writer:
-        work = Work(proposals, photos.folder, output if output.exists() else None)
+        work = Work(proposals, photos.folder, output if output.exists() else None, photos.sizes)
         is_there = writer.stamps  # stamps cost a look at every file, and tell nothing where there is none
-        names = [name for name in photos.names if not is_there or stamp_of(photos.folder / name) not in is_there]
-        processes = min(_cores() if settings.workers is None else settings.workers, len(names))
+        names = [
+            name
+            for name in photos.names
+            if not is_there or stamp_at(photos.folder / name, photos.sizes.get(name)) not in is_there
+        ]
+        processes = min(cores() if settings.workers is None else settings.workers, len(names))
         failed = _fill(writer, names, work, processes, console) if names else {}
         with console.status("writing"):
             writer.finish(failed)
@@ -80,7 +85,7 @@ def propose_all(settings: Any) -> int:
         f" ({there} had been there)" if there else "", output.stat().st_size / 1e6,
     )  # fmt: skip
     if settings.draw > 0:
-        drawn = [photos.folder / name for name in photos.names if name not in failed]
+        drawn = replace(photos, names=[name for name in photos.names if name not in failed])
         _draw(drawn, output, proposals, settings.draw, console)
     if failed:
         few = ", ".join(map(printable, list(failed)[:LISTED])) + (", …" if len(failed) > LISTED else "")
@@ -147,19 +152,22 @@ def _fill(writer: "Writer", names: list[str], work: "Work", processes: int, cons
     return failed
 
 
-def _draw(photos: list[Path], output: Path, settings: dict[str, Any], count: int, console: "Console") -> None:
+def _draw(photos: "Photos", output: Path, settings: dict[str, Any], count: int, console: "Console") -> None:
     """A picture of the first regions of each photo, in the run's folder."""
     from rich.progress import track
 
-    from grounding.images import load_image
+    from grounding.images import load_image, stretch
     from proposals import Stored
     from proposals.draw import draw_regions
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     stored, propose = Stored(output), build_part(settings)
-    pictures = zip(photos, new_names(photos, folder), strict=True)
-    for path, name in track(pictures, "drawing", total=len(photos), console=console, transient=True):
-        image = load_image(path)
+    names = new_names([photos.folder / name for name in photos.names], folder)
+    pictures = zip(photos.names, names, strict=True)
+    for photo, name in track(pictures, "drawing", total=len(names), console=console, transient=True):
+        image = load_image(photos.folder / photo)
+        if photo in photos.sizes:
+            image = stretch(image, photos.sizes[photo])
         contours = propose.contour_map(image) if hasattr(propose, "contour_map") else None
         picture = draw_regions(image, stored(image), count=count, contours=contours)
         write(folder / f"{name}.png", as_png(picture))
@@ -187,11 +195,6 @@ def _progress(total: int, console: "Console") -> Iterator[Callable[[], None]]:
         finally:
             for handler, stream in zip(handlers, before, strict=True):
                 handler.setStream(stream or sys.stderr)
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from grounding.records import Regions, Segments
-from grounding.scoring import score_boxes
+from grounding.scoring import box_sums
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +63,6 @@ def _shared_by_segments(segments: Segments, masks: Tensor) -> tuple[Floats, Floa
 
 def _shared_by_boxes(regions: Regions, masks: Tensor) -> tuple[Floats, Floats]:
     """Pixels in each object and box, (K, N), parts of pixels included; and in each box, (N,)."""
-    shared = [score_boxes(mask.double(), regions.boxes, area_exponent=0).numpy() for mask in masks]
-    areas = score_boxes(torch.ones(masks.shape[1:], dtype=torch.float64), regions.boxes, area_exponent=0).numpy()
-    return np.array(shared).reshape(len(masks), len(regions)), areas
+    shared = [box_sums(mask.double(), regions.boxes)[0].numpy() for mask in masks]
+    _, areas = box_sums(torch.ones(masks.shape[1:]), regions.boxes)
+    return np.array(shared).reshape(len(masks), len(regions)), areas.numpy()

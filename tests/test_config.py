@@ -80,8 +80,12 @@ OPTIONS = sorted(
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_fits_the_signature_of_its_target(group, option):
-    config = {"data": "propose", "task": "train"}.get(group, "ground")
-    part = OmegaConf.to_container(composed(f"{group}={option}", config=config)[group])
+    config = {"data": "propose", "task": "train", "preset": "eval"}.get(group, "ground")
+    if group == "preset":
+        settings = composed(f"+preset@presets.mine={option}", config=config).presets.mine
+    else:
+        settings = composed(f"{group}={option}", config=config)[group]
+    part = OmegaConf.to_container(settings)
     target = get_method(part.pop("_target_"))
     part.pop("_partial_", None)
     parameters = inspect.signature(target).parameters

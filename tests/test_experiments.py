@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +17,18 @@ from train.recipe import TagTraining
 EXPERIMENTS = sorted(path.stem for path in Path(CONFIG_DIR).glob("experiment/*.yaml"))
 
 
-def composed(*overrides):
+def head_of(name):
+    text = (Path(CONFIG_DIR) / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    return re.match("(#.*\n)+", text)[0]
+
+
+OF_TRAINING = [name for name in EXPERIMENTS if "python -m train" in head_of(name)]
+
+
+def composed(*overrides, config="train", **options):
     register_settings()
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose("train", overrides=quote_free_text(list(overrides)))
+        return compose(config, overrides=quote_free_text(list(overrides)), **options)
 
 
 def alike(values):
@@ -27,7 +36,7 @@ def alike(values):
     return json.loads(json.dumps(values))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", OF_TRAINING)
 def test_every_experiment_composes_and_its_task_takes_what_it_sets(name):
     task = OmegaConf.to_container(composed(f"experiment={name}").task, resolve=True)
     assert set(task) - {"_target_"} <= set(inspect.signature(get_method(task["_target_"])).parameters)
@@ -39,11 +48,18 @@ def test_every_experiment_composes_and_its_task_takes_what_it_sets(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_head_of_every_experiment_says_how_it_is_run(name):
-    text = (Path(CONFIG_DIR) / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
-    head = text[: text.index("\ndefaults:")]
+    head = head_of(name)
     assert head.startswith("# @package _global_\n")
-    for words in (f"python -m train experiment={name}", "Expect:", "Time:"):
+    assert re.search(f"python -m (train|eval) .*experiment={name} |python -m train experiment={name}", head)
+    for words in ("Expect:", "Time:"):
         assert words in head
+
+
+def test_table6_tries_every_attention_there_is():
+    settings = composed("experiment=table6", config="eval", return_hydra_config=True)
+    assert str(settings.hydra.mode) == "RunMode.MULTIRUN"
+    tried = settings.hydra.sweeper.params.attention.split(",")
+    assert sorted(tried) == sorted(path.stem for path in Path(CONFIG_DIR).glob("attention/*.yaml"))
 
 
 def test_stock6m_is_the_papers_recipe():

@@ -4,7 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from eval.flickr30k import find_photos, load_photo, read_annotations, read_sentences
+from eval.flickr30k import (
+    TYPES,
+    annotated_photos,
+    find_photos,
+    instances,
+    load_photo,
+    read_annotations,
+    read_sentences,
+    read_unrelated,
+)
+from grounding.images import stretch
+from grounding.photos import Photos
 
 SENTENCES = """\
 [/EN#1/people A man] throws [/EN#2/other the ball] to [/EN#0/notvisual it] .
@@ -91,6 +102,70 @@ def test_photos_come_in_the_order_of_their_numbers_with_the_phrases_that_own_box
     assert boxes.shape == (2, 4)
 
 
+def test_instances_are_the_phrases_that_own_boxes_where_they_stand(entities, tmp_path):
+    (entities / "Sentences" / "7.txt").write_text(
+        "[/EN#0/notvisual It] rains .\n[/EN#2/other The ball] hits [/EN#4/scene/vehicles two red trains] .\n"
+        + SENTENCES
+    )
+    photo = find_photos(tmp_path / "photos", entities)[0]
+    trains, man = instances(photo)
+    assert (trains.photo, trains.size, trains.sentence, trains.phrase) == ("7", (20, 40), 1, 1)
+    assert (trains.text, trains.chain, trains.types) == ("two red trains", "4", ("scene", "vehicles"))
+    assert photo.sentences[1].text[slice(*trains.span)] == "two red trains"
+    assert trains.boxes.tolist() == [[0, 0, 40, 20]]
+    assert (trains.label, trains.is_parsed) == ("two red trains", True)
+    assert (man.sentence, man.phrase, man.text, man.label, len(man.boxes)) == (2, 0, "A man", "man", 2)
+    assert [(one.text, len(one.boxes)) for one in (trains, man)] == [
+        (phrase.text, len(boxes)) for phrase, boxes in photo.phrases_with_boxes()
+    ]
+
+
+def test_annotated_photos_are_photos_of_the_size_of_their_boxes(entities, tmp_path):
+    found = annotated_photos(str(tmp_path / "photos"), str(entities), split="val")
+    assert isinstance(found, Photos)
+    assert (found.folder, found.names, found.sizes) == (tmp_path / "photos", ["10.jpg"], {"10.jpg": (20, 40)})
+    assert [photo.name for photo in found.photos] == ["10"]
+
+
+def test_unrelated_captions_are_told_and_kept(entities, tmp_path):
+    assert find_photos(tmp_path / "photos", entities)[0].unrelated == frozenset()  # without the list, none is known
+    (entities / "UNRELATED_CAPTIONS").write_text("# format: <imageID> <sentence number>\n7 2\n10 1\n\n7 1")
+    assert read_unrelated(entities / "UNRELATED_CAPTIONS") == {("7", 1), ("10", 0), ("7", 0)}
+    first, second = find_photos(tmp_path / "photos", entities)
+    assert (first.unrelated, second.unrelated) == ({0, 1}, {0})
+    assert len(first.sentences) == 2
+
+
+@pytest.mark.parametrize("line", ["7", "7 0", "7 x", "7 -1", "7 1 2"])
+def test_a_list_of_unrelated_captions_of_another_form_is_refused(tmp_path, line):
+    (tmp_path / "list").write_text(f"# a\n{line}\n")
+    with pytest.raises(ValueError, match=r"list, line 2: expected a photo and the number of a sentence"):
+        read_unrelated(tmp_path / "list")
+
+
+def test_types_are_known(entities):
+    path = entities / "Sentences" / "7.txt"
+    path.write_text("".join(f"[/EN#1/{kind} A man] .\n" for kind in (*TYPES, "notvisual")))
+    assert [sentence.phrases[0].types for sentence in read_sentences(path)] == [
+        (kind,) for kind in (*TYPES, "notvisual")
+    ]
+    path.write_text("A man .\n[/EN#1/people/poeple A man] .\n")
+    with pytest.raises(ValueError, match=r"7\.txt, line 2: unknown type 'poeple'; types are people, .* and notvisual"):
+        read_sentences(path)
+
+
+@given(st.tuples(st.integers(1, 30), st.integers(1, 30)), st.tuples(st.integers(1, 30), st.integers(1, 30)))
+def test_stretching_gives_the_size_and_pixels_of_8_bits_and_nothing_to_do_does_nothing(before, after):
+    image = torch.rand(3, *before, generator=torch.Generator().manual_seed(0))
+    stretched = stretch(image, after)
+    assert stretched.shape == (3, *after)
+    assert stretch(stretched, after) is stretched
+    if before != after:
+        assert torch.equal((stretched * 255).round() / 255, stretched)
+    grey = torch.full((3, *before), 0.2)
+    assert torch.equal(stretch(grey, after), torch.full((3, *after), 0.2))
+
+
 def test_a_squashed_copy_is_stretched_until_the_boxes_fit(entities, tmp_path):
     photo = find_photos(tmp_path / "photos", entities)[0]
     image = load_photo(photo)
@@ -126,6 +201,7 @@ def test_a_photo_of_its_own_size_is_left_alone_and_a_larger_one_averaged(entitie
         ("Annotations/7.xml", b"<annotation>", r"7\.xml: these are not annotations of Flickr30k Entities: no element"),
         ("Annotations/7.xml", b"<annotation/>", r"7\.xml: .*no size/height in <annotation>"),
         ("Annotations/7.xml", ANNOTATIONS.replace(">20</h", ">tall</h").encode(), r"7\.xml: .*'tall'"),
+        ("Annotations/7.xml", ANNOTATIONS.replace(">20</h", ">0</h").encode(), r"7\.xml: .*no photo has 40×0 pixels"),
         ("Annotations/7.xml", ANNOTATIONS.replace(">40</xmax", ">41</xmax").encode(), r"7\.xml: .*not within 40×20"),
         ("Annotations/7.xml", ANNOTATIONS.replace(">3</xmax", ">nan</xmax").encode(), r"7\.xml: .*box 3 5 nan 9"),
         ("Annotations/7.xml", ANNOTATIONS.replace("<ymax>9</ymax>", "").encode(), r"7\.xml: .*no bndbox/ymax"),

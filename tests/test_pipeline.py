@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 from grounding import Grounder
 from grounding.records import Segments
-from grounding.scoring import enlarge, score_segments
+from grounding.scoring import enlarge, score, segment_sums
 
 # Where we see them: boxes drawn by hand, xyxy in pixels.
 SEEN = [
@@ -66,7 +66,8 @@ def test_segments_are_scored_by_their_outlines(grounder, examples, monkeypatch):
     monkeypatch.setattr(grounder, "propose", lambda image: segments)
     (grounding,) = grounder([examples["coffee"]], ["A cup"])
     phrase = grounding.phrases[0]
-    expected = score_segments(enlarge(phrase.attention, (300, 450)), superpixels, *members, area_exponent=0.25)
+    sums = segment_sums(enlarge(phrase.attention, (300, 450)), superpixels, *members)
+    expected = score(*sums, area_exponent=0.25).float()
     torch.testing.assert_close(phrase.regions.scores, expected.sort(descending=True).values)
     assert torch.equal(phrase.regions.boxes, boxes[expected.argsort(descending=True)])
 

@@ -12,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from eval.flickr30k import find_photos, load_photo
 from grounding.config import CONFIG_DIR, quote_free_text, register_settings
 from grounding.images import load_image
 from grounding.photos import photos_below, photos_listed
@@ -96,6 +97,53 @@ def test_photos_that_are_there_are_not_done_again(tmp_path, photos, monkeypatch,
     assert propose(*words, f"data.path={moved}") == 0
     assert len(Stored(tmp_path / "o.h5")) == 4
     assert "4 of 4 photos (3 had been there)" in caplog.text
+
+
+@pytest.fixture
+def squashed(tmp_path):
+    """A photo of 40×20 pixels, squashed to 10×10, one of its own size, and what people said of them."""
+    entities = tmp_path / "entities"
+    for folder in ("Annotations", "Sentences", "photos"):
+        (entities / folder).mkdir(parents=True)
+    for name, size in (("7", (10, 10)), ("8", (40, 20))):
+        (entities / "Sentences" / f"{name}.txt").write_text("[/EN#1/people A man] .")
+        (entities / "Annotations" / f"{name}.xml").write_text(
+            "<annotation><size><width>40</width><height>20</height></size></annotation>"
+        )
+        image = Image.linear_gradient("L").resize(size)
+        image.save(entities / "photos" / f"{name}.jpg")
+    return entities
+
+
+def test_squashed_photos_are_stretched_before_anything_looks_at_them(tmp_path, squashed, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    words = (
+        "data=flickr30k", f"data.path={squashed / 'photos'}", f"data.entities={squashed}", f"output={tmp_path / 'o.h5'}"
+    )  # fmt: skip
+    assert propose(*words) == 0
+    stored = Stored(tmp_path / "o.h5")
+    for photo in find_photos(squashed / "photos", squashed):
+        assert torch.equal(stored(load_photo(photo)).boxes, torch.tensor([[0.0, 0, 40, 20]]))
+    with pytest.raises(ValueError, match="is not among"):
+        stored(squashed / "photos" / "7.jpg")
+    with monkeypatch.context() as patched:
+        patched.setattr("proposals.workers.load_image", None)  # a photo that is there is not even read
+        assert propose(*words) == 0
+    assert "2 of 2 photos (2 had been there)" in caplog.text
+
+
+def test_another_size_is_another_photo(tmp_path, squashed):
+    folder, out = squashed / "photos", f"output={tmp_path / 'o.h5'}"
+    words = ("data=flickr30k", f"data.path={folder}", f"data.entities={squashed}", out)
+    assert propose(*words) == 0
+    xml = squashed / "Annotations" / "7.xml"
+    xml.write_text(xml.read_text().replace(">40<", ">30<"))
+    assert propose(*words) == 0
+    photo, _ = find_photos(folder, squashed)
+    assert torch.equal(Stored(tmp_path / "o.h5")(load_photo(photo)).boxes, torch.tensor([[0.0, 0, 30, 20]]))
+    assert propose(f"image={folder}", out) == 0  # as they are
+    assert torch.equal(Stored(tmp_path / "o.h5")(folder / "7.jpg").boxes, torch.tensor([[0.0, 0, 10, 10]]))
+    assert len(Stored(tmp_path / "o.h5")) == 4
 
 
 def test_a_photo_that_cannot_be_read_is_listed_and_tried_again(tmp_path, photos, caplog):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grounding.records import Regions
-from grounding.scoring import score_boxes, score_segments, suppress
+from grounding.scoring import box_sums, score, segment_sums, suppress
 
 seeds = st.integers(0, 999)
 exponents = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -19,8 +19,8 @@ def test_boxes_score_their_sum_over_a_power_of_their_area(seed, exponent, x1, x2
     attention = attention_map(seed)
     inside = attention[y1:y2, x1:x2]
     expected = inside.sum() / max(inside.numel(), 1) ** exponent
-    (score,) = score_boxes(attention, torch.tensor([[x1, y1, x2, y2]]).float(), area_exponent=exponent)
-    torch.testing.assert_close(score, expected)
+    (found,) = score(*box_sums(attention, torch.tensor([[x1, y1, x2, y2]]).float()), area_exponent=exponent).float()
+    torch.testing.assert_close(found, expected)
 
 
 @given(seeds, exponents)
@@ -29,15 +29,15 @@ def test_edges_between_cells_count_in_part(seed, exponent):
     attention = attention_map(seed)
     fine = attention.repeat_interleave(2, 0).repeat_interleave(2, 1) / 4
     boxes = torch.tensor([[0.5, 1.5, 3.0, 4.5], [2.5, 0.0, 7.0, 5.0]])
-    scores = score_boxes(attention, boxes, area_exponent=exponent)
-    torch.testing.assert_close(scores, score_boxes(fine, boxes * 2, area_exponent=exponent) * 4**exponent)
+    scores = score(*box_sums(attention, boxes), area_exponent=exponent).float()
+    torch.testing.assert_close(scores, score(*box_sums(fine, boxes * 2), area_exponent=exponent).float() * 4**exponent)
 
 
 def test_what_lies_outside_the_photo_does_not_count():
     boxes = torch.tensor(
         [[-5.0, -5.0, 100.0, 100.0], [0.0, 0.0, 7.0, 5.0], [50.0, 50.0, 60.0, 60.0], [3.0, 3.0, 3.0, 3.0]]
     )
-    scores = score_boxes(attention_map(0), boxes, area_exponent=0.5)
+    scores = score(*box_sums(attention_map(0), boxes), area_exponent=0.5).float()
     assert scores[0] == scores[1] > 0
     assert scores[2:].tolist() == [0, 0]
 
@@ -49,16 +49,18 @@ def test_segments_score_as_their_pixels_do(seed, exponent):
     members = [[0], [1, 3], [], [0, 1, 2, 3, 4, 5]]
     offsets = torch.tensor([0, 1, 3, 3, 9])
     flat = torch.tensor([m for segment in members for m in segment])
-    scores = score_segments(attention, superpixels, offsets, flat, area_exponent=exponent)
-    for segment, score in zip(members, scores, strict=True):
+    scores = score(*segment_sums(attention, superpixels, offsets, flat), area_exponent=exponent).float()
+    for segment, found in zip(members, scores, strict=True):
         mask = torch.isin(superpixels, torch.tensor(segment))
-        torch.testing.assert_close(score, attention[mask].sum() / max(int(mask.sum()), 1) ** exponent)
+        torch.testing.assert_close(found, attention[mask].sum() / max(int(mask.sum()), 1) ** exponent)
 
 
 def test_no_region_is_a_number_of_regions():
-    assert score_boxes(attention_map(0), torch.zeros(0, 4), area_exponent=0.5).shape == (0,)
+    assert score(*box_sums(attention_map(0), torch.zeros(0, 4)), area_exponent=0.5).float().shape == (0,)
     empty = torch.zeros(0, dtype=torch.long)
-    scores = score_segments(attention_map(0), torch.zeros(5, 7).long(), torch.tensor([0]), empty, area_exponent=1)
+    scores = score(
+        *segment_sums(attention_map(0), torch.zeros(5, 7).long(), torch.tensor([0]), empty), area_exponent=1
+    ).float()
     assert scores.shape == (0,)
     assert len(suppress(Regions(torch.zeros(0, 4), torch.zeros(0)), overlap=0.7)) == 0
 
@@ -68,18 +70,18 @@ def test_a_map_that_is_none_raises(bad):
     attention = attention_map(0)
     attention[2, 2] = bad
     with pytest.raises(ValueError, match="non-negative and without NaN"):
-        score_boxes(attention, torch.zeros(1, 4), area_exponent=0)
+        box_sums(attention, torch.zeros(1, 4))
     with pytest.raises(ValueError, match="non-negative and without NaN"):
-        score_segments(attention, torch.zeros(5, 7), torch.tensor([0]), torch.tensor([]), area_exponent=0)
+        segment_sums(attention, torch.zeros(5, 7), torch.tensor([0]), torch.tensor([]))
 
 
 def test_boxes_or_scores_that_are_no_numbers_raise():
     with pytest.raises(ValueError, match="boxes hold NaN"):
-        score_boxes(attention_map(0), torch.full((1, 4), torch.nan), area_exponent=0)
+        box_sums(attention_map(0), torch.full((1, 4), torch.nan))
     with pytest.raises(ValueError, match="score is NaN"):
         suppress(Regions(torch.zeros(1, 4), torch.tensor([torch.nan])), overlap=0.5)
     with pytest.raises(ValueError, match="differ in size"):
-        score_segments(attention_map(0), torch.zeros(2, 2), torch.tensor([0]), torch.tensor([]), area_exponent=0)
+        segment_sums(attention_map(0), torch.zeros(2, 2), torch.tensor([0]), torch.tensor([]))
     with pytest.raises(ValueError, match=r"expected boxes \(N, 4\)"):
         Regions(torch.zeros(2, 4), torch.zeros(3))
 

@@ -10,10 +10,8 @@ one product a layer. Max pooling, concatenation and reshaping pass Z on as they 
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from grounding.attention.descent import Descent, Photos, Side, deal_out, find_children, flat, ratio_of
@@ -28,9 +26,19 @@ from grounding.attention.links import (
     Term,
     derive_circuit,
 )
+from grounding.attention.signals import (
+    Confidence,
+    Recorder,
+    as_input,
+    as_map,
+    check_call,
+    check_confidence,
+    check_finite,
+    check_units,
+    read_targets,
+    spread,
+)
 from grounding.attention.trace import trace_network
-
-Confidence = Literal["softmax", "sigmoid"]
 
 
 class ExcitationBackprop:
@@ -66,8 +74,7 @@ class ExcitationBackprop:
         renormalise: bool = False,
         words_per_pass: int = 16,
     ) -> None:
-        if confidence not in ("softmax", "sigmoid"):
-            raise ValueError(f"confidence must be softmax or sigmoid, got {confidence!r}")
+        check_confidence(confidence)
         if not isinstance(words_per_pass, int) or words_per_pass < 1:
             raise ValueError(f"words_per_pass must be a number of words, at least 1, got {words_per_pass!r}")
         if not isinstance(contrastive, bool) or not isinstance(renormalise, bool):
@@ -104,15 +111,12 @@ class ExcitationBackprop:
     @torch.no_grad()
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """The maps before negative values are clipped; they are linear in the prior. Arguments as in `__call__`."""
-        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(targets):
-            shape = tuple(getattr(images, "shape", ()))
-            raise ValueError(f"expected a tensor (B, C, H, W) and B targets, got {shape} and {len(targets)} targets")
+        check_call(images, targets)
         if len(images) == 0:
             return []
         with torch.autocast(images.device.type, enabled=False):
             maps = self._attend(images, targets)
-        if not all(attention.isfinite().all() for attention in maps):
-            raise ValueError("attention is not a number: the image or the network's weights hold NaN or infinity")
+        check_finite(maps)
         return maps
 
     def _attend(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
@@ -128,24 +132,20 @@ class ExcitationBackprop:
     def _look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
         """Bottom up: run the network, and compute all that no word changes."""
         circuit = self._circuit
-        parameter = next(self._network.parameters(), images)
-        images = images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
         neurons = _neurons(circuit)
-        recorder = _Recorder(self._network, {*neurons, circuit.units})
-        output = recorder.run(images)
+        recorder = Recorder(self._network, {*neurons, circuit.units})
+        output = recorder.run(as_input(images, self._network))
         values = recorder.values
         if values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
-        values = {node: _as_map(value) for node, value in values.items()}
+        values = {node: as_map(value) for node, value in values.items()}
         _check_vectors(circuit, values)
-        map_of_units = tuple(values[circuit.units].shape)
-        if output.shape[1] != map_of_units[1]:
-            raise ValueError(f"the network's output flattens a map {map_of_units}: its units are places, not classes")
+        check_units(values[circuit.units], output)
         self._check_signs(values)
         responses = values[circuit.units]
-        units, priors = _priors(targets, responses, keep_all=not self._selects_units)
+        units, priors = read_targets(targets, responses, keep_all=not self._selects_units)
         photos = Photos(
-            signals=[_signal(p, r, self.confidence) for p, r in zip(priors, responses[:, units], strict=True)]
+            signals=[spread(p, r, self.confidence) for p, r in zip(priors, responses[:, units], strict=True)]
         )
         normalisers: dict[fx.Node, Tensor] = {}
         for node in neurons:  # children first
@@ -239,26 +239,6 @@ class ExcitationBackprop:
         return tuple(sides)
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a traced network and keeps the values of some nodes."""
-
-    def __init__(self, module: fx.GraphModule, nodes: set[fx.Node]) -> None:
-        super().__init__(module)
-        self._nodes = nodes
-        self.values: dict[fx.Node, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n in self._nodes:
-            self.values[n] = value
-        return value
-
-
-def _as_map(value: Tensor) -> Tensor:
-    """A vector (N, C) as a map of one cell (N, C, 1, 1); a map as it is."""
-    return value.reshape(*value.shape, *[1] * (4 - value.ndim))
-
-
 def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
     """Raise where a reshape does something else than making a vector of each map."""
     for node in circuit.descent:
@@ -274,39 +254,6 @@ def _winners(link: Maximum, x: Tensor) -> Tensor:
     _, cells = link.pool(x)
     channels = torch.arange(x.shape[1], device=x.device)[:, None, None]
     return flat(cells * x.shape[1] + channels)
-
-
-def _priors(targets: Sequence[Tensor], responses: Tensor, *, keep_all: bool) -> tuple[Tensor, list[Tensor]]:
-    """The output units that targets speak of (U,), and each photo's prior distributions over them, (K_b, U)."""
-    count = responses.shape[1]
-    full = [_prior(torch.as_tensor(target).to(responses.device), count, responses.dtype) for target in targets]
-    used = (
-        torch.cat(full).ne(0).any(0) if not keep_all else torch.ones(count, dtype=torch.bool, device=responses.device)
-    )
-    return used.nonzero().flatten(), [prior[:, used] for prior in full]
-
-
-def _prior(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
-    if target.dtype == torch.bool:
-        raise ValueError("targets are numbers of units or distributions over them, not truth values")
-    if target.ndim == 1 and not target.is_floating_point():
-        if len(target) and not (int(target.min()) >= 0 and int(target.max()) < units):
-            raise ValueError(f"output units are 0 to {units - 1}, got {target.tolist()}")
-        return F.one_hot(target.long(), units).to(dtype)
-    if target.ndim == 1 and len(target) == 0:
-        return target.new_zeros(0, units, dtype=dtype)
-    if target.ndim != 2 or target.shape[1] != units:
-        raise ValueError(f"targets are units (K,) or distributions (K, {units}), got {tuple(target.shape)}")
-    if not target.isfinite().all() or (target < 0).any():
-        raise ValueError("a prior distribution over output units holds negative values or NaN")
-    return target.to(dtype)
-
-
-def _signal(prior: Tensor, responses: Tensor, confidence: Confidence) -> Tensor:
-    """Spread a prior (K, U) over positions by the confidence that responses (U, h, w) show: (K, U, h, w)."""
-    logits = responses.flatten(1)
-    share = (logits if confidence == "softmax" else F.logsigmoid(logits)).softmax(1)
-    return prior[:, :, None, None] * share.view_as(responses)
 
 
 def _normalised(attention: Tensor) -> Tensor:

@@ -1,0 +1,234 @@
+"""``python -m eval``: score a method on phrases whose boxes people drew."""
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from grounding.command import attempt, printable, write
+from grounding.config import CONFIG_DIR, build_part, plain_settings, run_command
+
+if TYPE_CHECKING:
+    from eval.evaluate import Gammas, Predicted, Preset
+    from eval.flickr30k import AnnotatedPhotos
+    from eval.protocols import BoxProtocol
+    from eval.records import Instance
+
+log = logging.getLogger("eval")
+
+
+def main() -> None:
+    """The command line."""
+    run_command(run)
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="eval", version_base="1.3")
+def run(settings: Any) -> None:
+    """Evaluate what the settings name; what goes wrong is logged, and a sweep goes on."""
+    of_run = HydraConfig.get()
+    typed = Typed(dict(of_run.runtime.choices), tuple(of_run.overrides.task))
+    folder = Path(of_run.runtime.output_dir)
+    attempt(
+        lambda: evaluate(settings, typed, folder), log, if_interrupted="the same command goes on from the last photo"
+    )
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What was typed on the command line."""
+
+    choices: dict[str, str]  # of groups
+    overrides: tuple[str, ...]
+
+
+def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
+    """Score a method, print its result and write it to ``output``, with the tables of all results there; True.
+
+    Args:
+        settings: of the command.
+        typed: for the result to say how it came about.
+        folder: of the run, for its own table and boxes.
+
+    Raises:
+        ValueError: a setting is wrong, data are missing, or a photo cannot be read.
+        OSError: a result cannot be written.
+    """
+    data = plain_settings("data", settings.data)
+    presets: dict[str, Preset] = {
+        name: build_part(one) for name, one in plain_settings("presets", settings.presets).items()
+    }
+    headline = check(settings, presets)
+    photos = build_part(data)
+    from rich.console import Console
+
+    from eval.evaluate import choose, find_instances, score_all
+    from eval.flickr30k import AnnotatedPhotos
+    from eval.manifest import origin
+    from eval.report import as_text, print_result, write_tables
+
+    if not isinstance(photos, AnnotatedPhotos):
+        raise ValueError("only data=flickr30k has boxes to compare with")
+    output = Path(settings.output).expanduser()
+    instances = find_instances(photos)
+    if settings.predictions is None:
+        predicted, gammas, manifest = ask_model(settings, typed.choices, photos, instances, output)
+    else:
+        predicted, gammas, manifest = ask_file(settings, instances, output)
+    gamma, tried = choose(predicted, gammas, headline)
+    where = "the command line" if settings.gamma is not None else f"{len(photos.photos)} photos" if tried else "val"
+    known = predicted.known
+    result = {
+        "name": manifest.pop("name"),
+        "format": 1,
+        "manifest": {
+            **origin(typed.overrides),
+            **manifest,
+            "gamma": None if settings.predictions else {"value": gamma, "chosen_on": where},
+            "calibration": settings.calibration,
+            "overlap": settings.overlap,
+            "data": typed.choices["data"],
+            "split": data.get("split"),
+            "photos": len(photos.photos),
+            "captions": sum(len(photo.sentences) for photo in photos.photos),
+            "phrases": len(instances),
+        },
+        "coverage": None if known is None else {"phrases": len(known), "known": sum(known)},
+        "seconds": None if predicted.clock is None else predicted.clock.to_dict(),
+        "gammas": tried,
+        "presets": score_all(predicted, gamma, presets, settings.calibration),
+    }
+    save(result, output / "results")
+    print_result(Console(), result)
+    if settings.export:
+        export(predicted, gamma, folder)
+    tables = write_tables(output, read_saved(output / "results"))
+    write(folder / "result.txt", as_text([result]).encode())
+    log.info("written: %s", ", ".join(printable(path) for path in tables))
+    return True
+
+
+def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
+    """The preset that γ is chosen by; raises ValueError where a setting makes no sense, before anything is loaded."""
+    from eval.metrics import CALIBRATIONS
+    from eval.protocols import BoxProtocol
+
+    boxes = {name: preset for name, preset in presets.items() if isinstance(preset, BoxProtocol)}
+    if settings.choose_by not in boxes:
+        raise ValueError(
+            f"choose_by must be one of the presets of boxes ({', '.join(boxes)}), got {settings.choose_by}"
+        )
+    if settings.calibration not in CALIBRATIONS:
+        raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, got {settings.calibration!r}")
+    if not 0 <= settings.overlap <= 1:
+        raise ValueError(f"overlap is an IoU from 0 to 1, got {settings.overlap}")
+    if not settings.output.strip():
+        raise ValueError("output= is empty")
+    for gamma in (*settings.gammas, *([] if settings.gamma is None else [settings.gamma])):
+        if not 0 <= gamma <= 10:
+            raise ValueError(f"γ must be from 0 to 10, got {gamma}")
+    if not settings.gammas:
+        raise ValueError("gammas= is empty: give some γ to choose from")
+    return boxes[settings.choose_by]
+
+
+def ask_model(
+    settings: Any, choices: dict[str, str], photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
+) -> "tuple[Predicted, Gammas, dict[str, Any]]":
+    """What the model says, how its γ is chosen, and where it all comes from."""
+    from eval.evaluate import Gammas, candidates, predict_all
+    from eval.kept import code, digest
+    from eval.manifest import name_of_proposals, title
+    from eval.predicting import Keep
+    from grounding.pipeline import Grounder
+    from proposals import Stored
+
+    parts = {name: plain_settings(name, settings[name]) for name in ("model", "attention", "proposals")}
+    classifier, attention, proposer = map(build_part, parts.values())
+    grounder = Grounder(
+        classifier, attention, proposer, area_exponent=0.0, overlap=settings.overlap, count=1, device=settings.device
+    )
+    stored = proposer.settings if isinstance(proposer, Stored) else None
+    proposals = name_of_proposals(choices["proposals"], parts["proposals"], stored)
+    model = choices["model"]
+    if model == "checkpoint":
+        model = Path(parts["model"]["checkpoint"]).name
+    gammas = Gammas(
+        f"{model}, {choices['attention']}, {proposals}", settings.gamma, tuple(settings.gammas), output / "gammas.json"
+    )
+    tried = candidates(gammas, photos, Path(settings.data.entities).expanduser())
+    weights, words = dict(classifier.network.state_dict()), classifier.vocabulary.units
+    of_maps = digest(code(), parts["attention"], classifier.settings(), words, weights)
+    of_regions = digest(
+        of_maps, parts["proposals"], stored, _stamp(parts["proposals"].get("path")), tried, settings.overlap
+    )
+    keep = Keep(output / "maps" / of_maps, output / "predictions" / of_regions)
+    manifest = {
+        "name": settings.name or title(choices["attention"], proposals),
+        "model": model,
+        "attention": choices["attention"],
+        "proposals": proposals,
+        "settings": {"attention": parts["attention"], "model": classifier.settings()},
+    }
+    return predict_all(photos, instances, grounder, tried, keep), gammas, manifest
+
+
+def ask_file(
+    settings: Any, instances: "tuple[Instance, ...]", output: Path
+) -> "tuple[Predicted, Gammas, dict[str, Any]]":
+    """What another system said; there is no γ to choose."""
+    from eval.evaluate import Gammas, of_file
+    from eval.predictions import read_predictions
+
+    path = Path(settings.predictions).expanduser()
+    scored = read_predictions(path, instances, first=settings.first)
+    if scored.missing:
+        few = ", ".join(scored.missing[:3])
+        log.warning(
+            "%d of %d phrases have no file, such as %s: they count as missed", len(scored.missing), len(instances), few
+        )
+    name = settings.name or path.stem
+    manifest = {"name": name, "predictions": path.name}
+    return of_file(instances, scored), Gammas(name, 0.0, (0.0,), output / "gammas.json"), manifest
+
+
+def export(predicted: "Predicted", gamma: float, folder: Path) -> None:
+    """Write all boxes in both forms that evaluations read."""
+    from eval.predictions import write_json, write_text
+
+    write_json(folder / "predictions.jsonl", predicted.instances, predicted.by_gamma[gamma])
+    write_text(folder / "predictions", predicted.instances, predicted.by_gamma[gamma])
+    log.info("boxes: %s and the folder predictions beside it", printable(folder / "predictions.jsonl"))
+
+
+def save(result: dict[str, Any], folder: Path) -> None:
+    """Write a result by its name; one of the same name gives way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.-]+", "_", result["name"]).strip("_") or "result"
+    if split := result["manifest"]["split"]:
+        name += f"_{Path(split).stem}"
+    content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write(folder / f"{name}.json", content.encode())
+
+
+def read_saved(folder: Path) -> list[dict[str, Any]]:
+    """All results of a folder, by name of file."""
+    from eval.leaderboard import read_results
+
+    return list(read_results(folder))
+
+
+def _stamp(path: str | None) -> list[int] | None:
+    """Tells whether a file has changed."""
+    if path is None:
+        return None
+    status = Path(path).expanduser().stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+if __name__ == "__main__":
+    main()

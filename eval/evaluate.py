@@ -1,0 +1,193 @@
+"""Evaluate a grounder, or a file of predictions, on phrases whose boxes people drew: from photos to one result.
+
+γ is chosen on photos that are not of the test split, for each model, attention and proposals, and kept in a file;
+photos of the test split are scored with the γ of that file.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.flickr30k import AnnotatedPhotos, instances, read_split
+from eval.metrics import calibrate, judge_all, summarise
+from eval.metrics import score_boxes as score_by_boxes
+from eval.pointing import entities, score_pointing
+from eval.predicting import Clock, Keep, predict
+from eval.predictions import ScoredBoxes
+from eval.protocols import BoxProtocol, PointingProtocol
+from eval.records import Instance, Prediction
+from grounding.command import write
+from grounding.pipeline import Grounder
+
+Preset = BoxProtocol | PointingProtocol
+
+DEPTHS = ("1", "5", "10")  # what γ is chosen by: the mean of these recalls
+OURS = Path(__file__).parent / "gammas.json"  # chosen on the val photos of the README
+
+
+@dataclass(frozen=True)
+class Gammas:
+    """How γ is found.
+
+    Args:
+        name: of the model, the attention and the proposals together: each has its own γ.
+        value: γ itself; None where it is to be chosen or looked up.
+        candidates: to choose from.
+        file: where what was chosen is kept.
+    """
+
+    name: str
+    value: float | None
+    candidates: tuple[float, ...]
+    file: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What is said of all photos, in order, and how long it took."""
+
+    instances: tuple[Instance, ...]
+    by_gamma: dict[float, list[Prediction]]
+    of_entities: list[Prediction] | None = None  # these three: where a model was asked
+    known: list[bool] | None = None  # whether an instance has a known word
+    clock: Clock | None = None
+
+
+def find_instances(photos: AnnotatedPhotos) -> tuple[Instance, ...]:
+    """All phrases with boxes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from rich.progress import track
+
+    found = tuple(
+        instance for photo in track(photos.photos, "captions", transient=True) for instance in instances(photo)
+    )
+    if not found:
+        raise ValueError(f"{photos.folder}: no phrase of these {len(photos.photos)} photos has a box")
+    return found
+
+
+def predict_all(
+    photos: AnnotatedPhotos, things: Sequence[Instance], grounder: Grounder, gammas: Sequence[float], keep: Keep
+) -> Predicted:
+    """Where a grounder says that all instances are; photos that are finished are not looked at again.
+
+    Raises:
+        ValueError: a photo cannot be read: nothing is scored without it.
+        OSError: what is found cannot be kept.
+    """
+    from rich.progress import track
+
+    of_photo: dict[str, list[Instance]] = {}
+    for thing in things:
+        of_photo.setdefault(thing.photo, []).append(thing)
+    by_gamma: dict[float, list[Prediction]] = {gamma: [] for gamma in gammas}
+    of_entities: list[Prediction] = []
+    known: list[bool] = []
+    clock = Clock()
+    for photo in track([photo for photo in photos.photos if photo.name in of_photo], "photos"):
+        found = predict(photo, of_photo[photo.name], grounder, gammas, keep, clock)
+        for gamma, predictions in found.by_gamma.items():
+            by_gamma[gamma] += predictions
+        of_entities += found.of_entities
+        known += found.known
+    return Predicted(tuple(things), by_gamma, of_entities, known, clock)
+
+
+def of_file(things: Sequence[Instance], scored: ScoredBoxes) -> Predicted:
+    """Boxes that another system scored."""
+    return Predicted(tuple(things), {0.0: list(scored.predictions)})
+
+
+def candidates(gammas: Gammas, photos: AnnotatedPhotos, entities_folder: Path) -> tuple[float, ...]:
+    """The γ to try: one where it is given or looked up, several where it is to be chosen.
+
+    Raises:
+        ValueError: photos of the test split are among them, and no γ was chosen on others.
+    """
+    if gammas.value is not None:
+        return (gammas.value,)
+    if not has_test_photos(photos, entities_folder):
+        return tuple(sorted(set(gammas.candidates)))
+    saved = read_gammas(OURS) | read_gammas(gammas.file)
+    if gammas.name not in saved:
+        raise ValueError(
+            f"γ of {gammas.name} is not chosen yet, and test photos must not choose it: run the same command on "
+            f"photos of val first (it writes {gammas.file}), or give gamma="
+        )
+    return (float(saved[gammas.name]["gamma"]),)
+
+
+def has_test_photos(photos: AnnotatedPhotos, entities_folder: Path) -> bool:
+    """Whether photos of the test split are among these; where there is no list of it, the split is not known."""
+    if not (entities_folder / "test.txt").is_file():
+        return False
+    return not read_split(entities_folder, "test").isdisjoint(photo.name for photo in photos.photos)
+
+
+def read_gammas(path: Path) -> dict[str, dict[str, Any]]:
+    """What was chosen so far: by name the γ, and on what; nothing where there is no file.
+
+    Raises:
+        ValueError: the file is no such list.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict) or not all(isinstance(one["gamma"], int | float) for one in saved.values()):
+            raise ValueError
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path}: expected names, each with its gamma; remove the file to choose γ anew") from None
+    return saved
+
+
+def choose(predicted: Predicted, gammas: Gammas, preset: BoxProtocol) -> tuple[float, dict[str, dict[str, float]]]:
+    """The γ of the greatest mean of recall at 1, 5 and 10, and the recalls of each; kept in the file of γ.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if len(predicted.by_gamma) == 1:
+        (gamma,) = predicted.by_gamma
+        return gamma, {}
+    recalls = {}
+    for gamma, predictions in predicted.by_gamma.items():
+        judged = judge_all(predicted.instances, predictions, preset)
+        found = summarise(judged, per_type=preset.per_type, rounds=0, seed=0)["recall"]
+        recalls[gamma] = {depth: found[depth] for depth in DEPTHS}
+    best = max(recalls, key=lambda gamma: sum(recalls[gamma].values()))
+    saved = read_gammas(gammas.file)
+    count = len({instance.photo for instance in predicted.instances})
+    saved[gammas.name] = {"gamma": best, "photos": count, "chosen_by": "mean of R@1, R@5 and R@10"}
+    gammas.file.parent.mkdir(parents=True, exist_ok=True)
+    write(gammas.file, (json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
+    return best, {str(gamma): recall for gamma, recall in recalls.items()}
+
+
+def calibrated(predictions: Iterable[Prediction], mode: str) -> list[Prediction]:
+    """Predictions whose scores can be compared between phrases (see `calibrate`)."""
+    return [replace(one, regions=calibrate(one.regions, one.mass, mode)) for one in predictions]
+
+
+def score_all(predicted: Predicted, gamma: float, presets: Mapping[str, Preset], calibration: str) -> dict[str, Any]:
+    """The scores of every preset; boxes of a file, which have no attention, are not asked to point with it.
+
+    Raises:
+        ValueError: there is no such calibration.
+    """
+    predictions = calibrated(predicted.by_gamma[gamma], calibration)
+    scores = {}
+    for name, preset in presets.items():
+        if isinstance(preset, BoxProtocol):
+            scores[name] = score_by_boxes(predicted.instances, predictions, preset)
+        elif preset.unit == "phrase" and (preset.point == "box" or predicted.of_entities is not None):
+            scores[name] = score_pointing(predicted.instances, predictions, preset)
+        elif preset.unit == "entity" and preset.point == "map" and predicted.of_entities is not None:
+            things = [entity.instance for entity in entities(predicted.instances)]
+            scores[name] = score_pointing(things, predicted.of_entities, preset)
+    return scores

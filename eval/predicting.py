@@ -1,0 +1,177 @@
+"""Where a grounder says that the phrases of a photo are, for every γ at once, and kept once it is known."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eval.flickr30k import AnnotatedPhoto, load_photo
+from eval.kept import digest, kept
+from eval.pointing import entities
+from eval.records import Instance, Prediction
+from eval.words import peak
+from grounding.phrases import whole_phrase
+from grounding.pipeline import Grounder, phrase_map, propose_in
+from grounding.records import Regions, Word
+from grounding.scoring import region_sums, score, scoring_map, unsuppressed
+from grounding.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where finished photos are kept."""
+
+    maps: Path  # folder for the model and attention at hand
+    predictions: Path  # folder for those with the proposals and scoring at hand
+
+
+@dataclass
+class Clock:
+    """How long what took, over the photos that were not kept."""
+
+    photos: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("attention", "proposals", "scoring"), 0.0))
+
+    def add(self, what: str, since: float) -> None:
+        self.seconds[what] += time.perf_counter() - since
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values: the photos, the seconds of each part and of all parts."""
+        return {"photos": self.photos, **self.seconds, "total": sum(self.seconds.values())}
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoPredictions:
+    """All predictions of a photo."""
+
+    by_gamma: dict[float, list[Prediction]]  # in the order of the instances
+    of_entities: list[Prediction]  # in the order of `eval.pointing.entities`; points alone
+    known: list[bool]  # whether an instance has a known word
+
+
+def predict(
+    photo: AnnotatedPhoto,
+    instances: Sequence[Instance],
+    grounder: Grounder,
+    gammas: Sequence[float],
+    keep: Keep,
+    clock: Clock,
+) -> PhotoPredictions:
+    """Where the instances of a photo are.
+
+    Regions are scored by S_R / A_R^γ and thinned out as ``python -m grounding`` does (paper, section 6.3.1); the point
+    is the greatest attention at the photo's size, or the photo's centre where there is no attention.
+
+    Raises:
+        ValueError: the photo cannot be read, or there are no proposals of it.
+        OSError: what is found cannot be kept.
+    """
+    image = load_photo(photo)
+    name = f"{photo.name}-{digest(image)}.safetensors"
+    words = [known_words(instance.text, grounder.classifier.vocabulary) for instance in instances]
+    distinct = list(dict.fromkeys(words))  # phrases with the same words are one
+    clock.photos += not (keep.predictions / name).exists()
+
+    def make() -> dict[str, Tensor]:
+        maps = _word_maps(image, words, grounder, keep.maps / name, clock)
+        start = time.perf_counter()
+        proposals = propose_in(image, grounder.propose)
+        clock.add("proposals", start)
+        start = time.perf_counter()
+        tensors = {
+            "boxes": proposals.boxes.float(),
+            "entity_points": _entity_points(instances, words, maps, photo.size),
+        }
+        for index, known in enumerate(distinct):
+            attention = phrase_map([maps[word] for word in known]) if known else None
+            ranked = _ranked(attention, proposals, photo.size, gammas, grounder.overlap)
+            tensors |= {f"{what}_{index}": tensor for what, tensor in ranked.items()}
+        clock.add("scoring", start)
+        return tensors
+
+    tensors, _ = kept(keep.predictions / name, make)
+    of_words = {known: _predictions(tensors, index) for index, known in enumerate(distinct)}
+    nothing = Regions(torch.zeros(0, 4), torch.zeros(0))
+    return PhotoPredictions(
+        {gamma: [of_words[known][index] for known in words] for index, gamma in enumerate(gammas)},
+        [Prediction(nothing, point=(x, y)) for x, y in tensors["entity_points"].tolist()],
+        [bool(known) for known in words],
+    )
+
+
+def known_words(text: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The words of a phrase that a model knows."""
+    return vocabulary.match(_parsed(text))[0]
+
+
+@cache
+def _parsed(text: str) -> tuple[Word, ...]:
+    return whole_phrase(text).words
+
+
+def _word_maps(
+    image: Tensor, words: Sequence[tuple[str, ...]], grounder: Grounder, path: Path, clock: Clock
+) -> dict[str, Tensor]:
+    wanted = list(dict.fromkeys(word for known in words for word in known))
+
+    def make() -> dict[str, Tensor]:
+        start = time.perf_counter()
+        (maps,) = grounder.word_maps([image], [wanted])
+        clock.add("attention", start)
+        return maps
+
+    return kept(path, make)[0]
+
+
+def _entity_points(
+    instances: Sequence[Instance], words: Sequence[tuple[str, ...]], maps: dict[str, Tensor], size: tuple[int, int]
+) -> Tensor:
+    """For each entity the greatest point (x, y) of the mean of its phrases' maps, (E, 2)."""
+    points = []
+    for entity in entities(instances):
+        of_phrases = [phrase_map([maps[word] for word in words[member]]) for member in entity.members if words[member]]
+        points.append(_point(phrase_map(of_phrases) if of_phrases else None, size))
+    return torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
+
+
+def _ranked(
+    attention: Tensor | None, proposals: Regions, size: tuple[int, int], gammas: Sequence[float], overlap: float
+) -> dict[str, Tensor]:
+    """The proposals that each γ keeps, best first, with scores, one γ after the other; the map's mass and point."""
+    if attention is None or not attention.any():
+        mass, scores = 0.0, [proposals.scores] * len(gammas)
+    else:
+        enlarged = scoring_map(attention, proposals, size)
+        sums = region_sums(enlarged, proposals, size)
+        mass, scores = float(enlarged.sum()), [score(*sums, area_exponent=gamma) for gamma in gammas]
+    orders = [unsuppressed(Regions(proposals.boxes, found), overlap=overlap) for found in scores]
+    return {
+        "order": torch.cat(orders).int(),
+        "counts": torch.tensor([len(order) for order in orders]),
+        "scores": torch.cat([found[order].double() for found, order in zip(scores, orders, strict=True)]),
+        "mass": torch.tensor(mass, dtype=torch.float64),
+        "point": torch.tensor(_point(attention, size), dtype=torch.float64),
+    }
+
+
+def _point(attention: Tensor | None, size: tuple[int, int]) -> tuple[float, float]:
+    """The middle (x, y) of the pixel of the greatest attention, or of the photo where there is none."""
+    if attention is None or not attention.any():
+        return size[1] / 2, size[0] / 2
+    y, x = peak(attention, size)
+    return x + 0.5, y + 0.5
+
+
+def _predictions(tensors: dict[str, Tensor], index: int) -> list[Prediction]:
+    """What was kept of one phrase, for each γ."""
+    order, counts, scores, mass, point = (
+        tensors[f"{name}_{index}"] for name in ("order", "counts", "scores", "mass", "point")
+    )
+    x, y = point.tolist()
+    sizes = counts.tolist()
+    parts = zip(torch.split(order.long(), sizes), torch.split(scores, sizes), strict=True)
+    return [Prediction(Regions(tensors["boxes"][kept], found), float(mass), (x, y)) for kept, found in parts]

@@ -1,0 +1,118 @@
+"""Class activation maps: the classifier above a global average pooling, applied at every cell below it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from grounding.attention.operations import (
+    average_of,
+    convolution_of,
+    has_fixed_field,
+    is_batch_norm,
+    is_final,
+    is_flatten,
+    is_linear_module,
+    passes,
+)
+from grounding.attention.signals import as_input, check_call, check_finite, prior_of
+from grounding.attention.trace import Trace, module_of, trace_network
+
+
+class CAM:
+    """Class activation maps (Zhou et al. 2016; paper, Eq. 16), for networks whose classifier averages a map.
+
+    A map is Σ_i w_i a_ij over the channels i of the last map before the pooling, at every cell j, without bias; what is
+    negative of it is clipped at 0.
+
+    Args:
+        network: a classifier that ``torch.fx`` can trace: linear above a global average pooling. It is left as found;
+            its weights are read now, once.
+        layer: not used, maps are those of the last layer before the pooling; here so that all methods are made alike.
+        window: not used, since the classifier is applied at every cell.
+
+    Raises:
+        ValueError: the network cannot be traced, or has another kind of classifier.
+    """
+
+    def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:
+        self.layer = layer
+        trace = trace_network(network, window=None)
+        node, self._weight = classifier_above_average(trace)
+        self._network = network_up_to(node, trace)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Attention maps of the targets of each image.
+
+        Shapes:
+            images: (B, 3, H, W), as the network wants them.
+            targets: B tensors, either (K_b,) of output units, or (K_b, units) of weights of these.
+            returns: B tensors (K_b, h, w), non-negative, at the resolution of the last layer.
+
+        Raises:
+            ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
+        """
+        check_call(images, targets)
+        if len(images) == 0:
+            return []
+        with torch.autocast(images.device.type, enabled=False):
+            cells = self._network(as_input(images, self._network))
+            if cells.shape[1] != self._weight.shape[1]:
+                raise ValueError(_no_cam(f"it has {self._weight.shape[1]} inputs for {cells.shape[1]} channels"))
+            weight = self._weight.to(cells.device)
+            maps = []
+            for cell, target in zip(cells, targets, strict=True):
+                prior = prior_of(torch.as_tensor(target).to(cells.device), len(weight), cells.dtype)
+                maps.append(torch.einsum("kc,chw->khw", prior @ weight, cell).clamp(min=0))
+        check_finite(maps)
+        return maps
+
+
+def classifier_above_average(trace: Trace) -> tuple[fx.Node, Tensor]:
+    """The node of the map that a global average pools, and the weights of the classifier above it, (units, channels).
+
+    Linear layers and batch norm above the pooling are the one linear map that they are; biases are left out.
+
+    Raises:
+        ValueError: something else lies between the pooling and the output units.
+    """
+    node, weight = trace.output, None
+    while node.all_input_nodes:
+        module = module_of(node, trace)
+        below = node.all_input_nodes[0]
+        if average_of(node, module) is not None and not has_fixed_field(node, module) and weight is not None:
+            return below, weight
+        if module is not None and (is_linear_module(module) or is_batch_norm(module)):
+            linear = convolution_of(module)
+            matrix = linear.weight.flatten(1)
+            if is_batch_norm(module):
+                matrix = torch.diag(matrix[:, 0])
+            elif not linear.is_pointwise:
+                break
+            weight = matrix if weight is None else _composed(weight, matrix)
+        elif not (is_flatten(node, module) or passes(node, module) or (weight is None and is_final(node, module))):
+            break
+        node = below
+    raise ValueError(_no_cam(f"here it comes down to {node.name!r}"))
+
+
+def _composed(weight: Tensor, matrix: Tensor) -> Tensor:
+    if weight.shape[1] != len(matrix):
+        raise ValueError(_no_cam("here it mixes cells"))
+    return weight @ matrix
+
+
+def _no_cam(reason: str) -> str:
+    return f"CAM needs a linear classifier right above a global average pooling, but {reason}: choose attention=cmwp"
+
+
+def network_up_to(node: fx.Node, trace: Trace) -> fx.GraphModule:
+    """The traced network, ended at one of its nodes."""
+    output = next(other for other in trace.module.graph.nodes if other.op == "output")
+    output.args = (node,)
+    trace.module.graph.eliminate_dead_code()
+    trace.module.delete_all_unused_submodules()
+    trace.module.recompile()
+    return trace.module

@@ -1,0 +1,194 @@
+"""Attention by gradients: what a change of each pixel would do to the response of an output unit.
+
+Photos go through the network once; autograd comes down once a word. Batches of words are no faster on a CPU.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from grounding.attention.links import _logits as logits_node
+from grounding.attention.operations import lowest_value
+from grounding.attention.signals import (
+    Confidence,
+    Recorder,
+    as_input,
+    as_map,
+    check_call,
+    check_confidence,
+    check_finite,
+    check_units,
+    read_targets,
+    spread,
+)
+from grounding.attention.trace import Trace, module_of, trace_network
+
+TRUNCATE = 3  # deviations after which a Gaussian ends
+
+
+class Grad:
+    """Gradients of output units with respect to pixels (Simonyan et al. 2014; paper, section 6.1.1).
+
+    A map is the greatest absolute value over the colour channels, blurred, at the resolution of the pixels.
+
+    Args:
+        network: a classifier that ``torch.fx`` can trace. It is left as found; its weights are read now, once.
+        layer: not used, gradients go down to the pixels; here so that all methods are made alike.
+        window: of the sliding classifier, in cells, or None (see `ExcitationBackprop`).
+        confidence: over positions: the ``softmax`` of a unit's responses, or their ``sigmoid``, normalised. It weighs
+            the positions and is itself taken as given.
+        blur: deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
+
+    Raises:
+        ValueError: the network cannot be traced, or a setting makes no sense.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        *,
+        window: int | None = None,
+        confidence: Confidence = "softmax",
+        blur: float = 0.02,
+    ) -> None:
+        check_confidence(confidence)
+        check_blur(blur)
+        self.layer = layer
+        self.confidence = confidence
+        self.blur = blur
+        self._trace = trace_network(network, window=window)
+        self._units = logits_node(self._trace.output, self._trace)
+
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Attention maps of the targets of each image.
+
+        Shapes:
+            images: (B, 3, H, W), as the network wants them.
+            targets: B tensors, either (K_b,) of output units, or (K_b, units) of prior distributions.
+            returns: B tensors (K_b, H, W), non-negative.
+
+        Raises:
+            ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
+        """
+        maps = descend(
+            self._recorder(),
+            self._units,
+            images,
+            targets,
+            start=lambda prior, responses: spread(prior, responses, self.confidence),
+            finish=lambda gradient: gradient.abs().amax(0),
+        )
+        return [blurred(attention, self.blur) for attention in maps]
+
+    def _recorder(self) -> Recorder:
+        return Differentiable(self._trace, {self._units})
+
+
+class Deconv(Grad):
+    """Guided backpropagation, the improved deconvolution that the paper compared with (Springenberg et al. 2014).
+
+    As `Grad`, but at every rectifier, and every activation function with a lower bound, what comes from above is
+    clipped at 0, too: what would weaken the unit is not followed further down. Arguments and errors as in `Grad`.
+    """
+
+    def _recorder(self) -> Recorder:
+        return _Guided(self._trace, {self._units})
+
+
+class Differentiable(Recorder):
+    """Runs a traced network so that gradients pass what repeats its input, even where it says ``detach``."""
+
+    def __init__(self, trace: Trace, nodes: set[fx.Node]) -> None:
+        super().__init__(trace.module, nodes)
+        self._trace = trace
+
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[0] if target == "detach" else super().call_method(target, args, kwargs)
+
+
+class _Guided(Differentiable):
+    def compute(self, n: fx.Node) -> Any:
+        value = super().compute(n)
+        if lowest_value(n, module_of(n, self._trace)) is not None and value.requires_grad:
+            value.register_hook(lambda signal: signal.clamp(min=0))
+        return value
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def descend(
+    recorder: Recorder,
+    units: fx.Node,
+    images: Tensor,
+    targets: Sequence[Tensor],
+    *,
+    start: Callable[[Tensor, Tensor], Tensor],
+    finish: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """What autograd brings from the output units down to the pixels, one photo and one word after the other.
+
+    Args:
+        recorder: runs the network, and keeps the value of ``units``.
+        units: the node of the output units.
+        images: (B, 3, H, W).
+        targets: as in `read_targets`.
+        start: what goes down, (K, U, h, w), of priors (K, U) and responses (U, h, w).
+        finish: makes a map (H, W) of what arrives at the pixels, (3, H, W).
+
+    Returns: of each photo (K_b, H, W).
+
+    Raises:
+        ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
+    """
+    check_call(images, targets)
+    maps = []
+    with torch.autocast(images.device.type, enabled=False):
+        for image, target in zip(images, targets, strict=True):
+            pixels = as_input(image[None], recorder.module).requires_grad_()
+            output = recorder.run(pixels)
+            responses = as_map(recorder.values.pop(units))
+            check_units(responses, output)
+            used, (prior,) = read_targets([target], responses)
+            responses = responses[:, used]
+            signals = start(prior, responses[0].detach())
+            maps.append(pixels.new_empty(len(signals), *pixels.shape[-2:]))
+            for attention, signal in zip(maps[-1], signals, strict=True):
+                (arrived,) = torch.autograd.grad(responses, pixels, signal[None], retain_graph=True)
+                attention.copy_(finish(arrived[0]))
+    check_finite(maps)
+    return maps
+
+
+def check_blur(blur: object) -> None:
+    """Raise where a setting is no share of the photo's longer side."""
+    if isinstance(blur, bool) or not isinstance(blur, int | float) or not 0 <= blur <= 1:
+        raise ValueError(f"blur must be a share of the photo's longer side, from 0 to 1, got {blur!r}")
+
+
+def blurred(maps: Tensor, share: float) -> Tensor:
+    """Maps (K, H, W) after a Gaussian whose deviation is a share of the longer side; borders mirror, sums stay."""
+    deviation = share * max(maps.shape[-2:])
+    if deviation == 0 or len(maps) == 0:
+        return maps
+    rows, columns = (_gaussian(side, deviation, like=maps) for side in maps.shape[-2:])
+    return rows @ maps @ columns
+
+
+def _gaussian(side: int, deviation: float, *, like: Tensor) -> Tensor:
+    """The Gaussian along one side as a symmetric matrix (side, side): what a pixel takes from each other one.
+
+    Where a photo is narrower than the Gaussian, that is cut.
+    """
+    radius = min(math.ceil(TRUNCATE * deviation), side)
+    offsets = torch.arange(-radius, radius + 1, device=like.device)
+    weights = torch.exp(-0.5 * (offsets.double() / deviation) ** 2)
+    weights = (weights / weights.sum()).to(like.dtype).expand(side, -1)
+    places = torch.arange(side, device=like.device)[:, None] + offsets
+    places = torch.where(places < 0, -1 - places, places)
+    places = torch.where(places < side, places, 2 * side - 1 - places)
+    return like.new_zeros(side, side).scatter_add_(1, places, weights)

@@ -1,0 +1,77 @@
+"""Several attention methods, at several sizes of the photo, as one."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from grounding.attention.signals import check_call
+
+Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
+
+
+class Mixture:
+    """The mean of the maps of several methods, each scaled to sum 1.
+
+    Maps of a larger photo are finer, those of a smaller one steadier; MWP covers a thing where c-MWP tells it from
+    others.
+
+    Args:
+        network: a classifier, as each of the methods takes it.
+        layer: where attention stops, for all of them.
+        parts: by name what makes each method from the network, its layer and window, such as `ExcitationBackprop`.
+        scales: by the same names the size at which the method looks at the photo, over the size that it is given.
+        window: of the sliding classifier, in cells, or None, for all of them.
+
+    Raises:
+        ValueError: no part, names that differ, a scale that is not positive, or what the methods themselves raise.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        *,
+        parts: Mapping[str, Callable[..., Attention]],
+        scales: Mapping[str, float],
+        window: int | None = None,
+    ) -> None:
+        if not parts or parts.keys() != scales.keys():
+            raise ValueError(f"attention.parts ({', '.join(parts)}) and attention.scales ({', '.join(scales)}) differ")
+        for name, scale in scales.items():
+            if not 0 < scale <= 10:
+                raise ValueError(f"attention.scales.{name} must be above 0 and at most 10, got {scale}")
+        self.scales = dict(scales)
+        self._parts = {name: make(network, layer=layer, window=window) for name, make in parts.items()}
+
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Attention maps of the targets of each image, at the resolution of the finest part.
+
+        Shapes:
+            images: (B, 3, H, W), as the network wants them.
+            targets: B tensors, either (K_b,) of output units, or (K_b, units) of prior distributions.
+            returns: B tensors (K_b, h, w), non-negative; a map sums to 1, or to less where a part is empty.
+
+        Raises:
+            ValueError: as the parts do.
+        """
+        check_call(images, targets)
+        of_parts = [attend(_resized(images, self.scales[name]), targets) for name, attend in self._parts.items()]
+        return [_mean(maps) for maps in zip(*of_parts, strict=True)]
+
+
+def _resized(images: Tensor, scale: float) -> Tensor:
+    size = [max(round(side * scale), 1) for side in images.shape[-2:]]
+    if size == list(images.shape[-2:]):
+        return images
+    return interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def _mean(maps: Sequence[Tensor]) -> Tensor:
+    """The mean of maps (K, h, w) of several resolutions, at the greatest of them."""
+    size = max(((one.shape[-2], one.shape[-1]) for one in maps), key=lambda size: size[0] * size[1])
+    if not len(maps[0]):
+        return maps[0].new_zeros(0, *size)
+    same = [interpolate(one[:, None], size, mode="bicubic", align_corners=False)[:, 0].clamp(min=0) for one in maps]
+    return torch.stack([one / one.sum((1, 2), keepdim=True).clamp(min=1e-20) for one in same]).mean(0)

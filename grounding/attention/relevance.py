@@ -1,0 +1,297 @@
+"""Layer-wise relevance propagation: the relevance of an output unit, shared out from layer to layer down to the pixels.
+
+Autograd does the walking. What it brings down is relevance instead of gradients, since every node of the traced network
+is wrapped so that its backward pass is the rule: divide by the normaliser, transpose the map, multiply by the input.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from grounding.attention.gradients import Differentiable, blurred, check_blur, descend
+from grounding.attention.linear import Convolution
+from grounding.attention.links import _logits as logits_node
+from grounding.attention.operations import (
+    average_of,
+    convolution_of,
+    is_batch_norm,
+    is_flatten,
+    is_linear_module,
+    is_sum,
+    lowest_value,
+    maximum_of,
+    passes,
+)
+from grounding.attention.signals import Confidence, as_map, check_confidence, spread
+from grounding.attention.trace import Trace, module_of, trace_network
+
+Rule = Literal["epsilon", "alpha_beta"]
+ROUNDING = 32  # machine epsilons that a sum of many products may be wrong by
+
+
+class LRP:
+    """Layer-wise relevance propagation (Bach et al. 2015; paper, section 6.1.1).
+
+    A map is what is positive of the relevance of a pixel, summed over its colour channels, blurred, at the resolution
+    of the pixels. Activation functions and LRN hand relevance on, max pooling hands it to the winner; convolutions,
+    fully connected layers, batch norm that could not be folded, averages and sums share it by a rule:
+
+    - ``epsilon``: in proportion to weight × input, signed (Bach et al., Eq. 58). The normaliser is the response, bias
+      included, which so takes its share and keeps it, pushed away from zero by ``epsilon``. The relevance of a unit is
+      its response, and without bias and ``epsilon`` that of the pixels is gradient × input.
+    - ``alpha_beta``: ``alpha`` times the relevance in proportion to what is positive of weight × input, less ``alpha -
+      1`` times in proportion to what is negative (Eq. 60). Where nothing is negative, the positive takes it once, and
+      where the response is negative (linear bottlenecks, residual sums), the two change places, since it is the
+      negative that made it so. Bias takes no part. The relevance of a unit is 1, as the probability that Excitation
+      Backprop shares is: by its response, all evidence for a unit would count against it wherever that is negative.
+      With ``alpha`` 1, and inputs that are not negative, it is MWP.
+
+    Where nothing takes a share, it is lost.
+
+    Args:
+        network: a classifier that ``torch.fx`` can trace. It is left as found; its weights are read now, once.
+        layer: not used, relevance goes down to the pixels; here so that all methods are made alike.
+        window: of the sliding classifier, in cells, or None (see `ExcitationBackprop`).
+        rule: ``epsilon`` or ``alpha_beta``.
+        alpha: of ``alpha_beta``, at least 1.
+        epsilon: of ``epsilon``, at least 0.
+        confidence: over positions: the ``softmax`` of a unit's responses, or their ``sigmoid``, normalised.
+        blur: deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
+
+    Raises:
+        ValueError: the network cannot be traced, has an operation without a rule, or a setting makes no sense.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        *,
+        window: int | None = None,
+        rule: Rule = "alpha_beta",
+        alpha: float = 2.0,
+        epsilon: float = 0.01,
+        confidence: Confidence = "softmax",
+        blur: float = 0.02,
+    ) -> None:
+        if rule not in ("epsilon", "alpha_beta"):
+            raise ValueError(f"rule must be epsilon or alpha_beta, got {rule!r}")
+        for name, value, least in (("alpha", alpha, 1), ("epsilon", epsilon, 0)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
+                raise ValueError(f"{name} must be a number, at least {least}, got {value!r}")
+        check_confidence(confidence)
+        check_blur(blur)
+        self.layer = layer
+        self.rule = rule
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.confidence = confidence
+        self.blur = blur
+        self._trace = trace_network(network, window=window)
+        self._units = logits_node(self._trace.output, self._trace)
+        self._kinds = find_kinds(self._trace, self._units)
+        self._heads = find_heads(self._units, self._kinds)
+        self._maps = linear_maps(self._trace, self._kinds) if rule == "alpha_beta" else {}
+
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Attention maps of the targets of each image; shapes and errors as in `Grad`."""
+        return [blurred(relevance.clamp(min=0), self.blur) for relevance in self.unclipped(images, targets)]
+
+    def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """The relevance of the pixels before what is negative is clipped, and unblurred. Arguments as in `__call__`."""
+        return descend(
+            _Relevance(self),
+            self._units,
+            images,
+            targets,
+            start=self._start,
+            finish=lambda relevance: relevance.sum(0),
+        )
+
+    def _start(self, prior: Tensor, responses: Tensor) -> Tensor:
+        signal = spread(prior, responses, self.confidence)
+        return signal * responses if self.rule == "epsilon" else signal
+
+
+# What each node does with relevance.
+
+Kind = Literal["weighted", "positive", "passing", "placing"]
+PLACING_MODULES = (nn.Flatten, nn.Unflatten, nn.ChannelShuffle, nn.ZeroPad2d)
+PLACING_FUNCTIONS = (
+    *(torch.cat, torch.concat, torch.stack, torch.chunk, torch.split, torch.unsqueeze, torch.squeeze, torch.reshape),
+    *(torch.permute, torch.transpose, operator.getitem, getattr, F.pad),
+)
+PLACING_METHODS = ("size", "dim", "chunk", "split", "unsqueeze", "permute", "transpose")
+SCALING = (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, torch.mul, torch.div)
+
+
+def find_kinds(trace: Trace, units: fx.Node) -> dict[fx.Node, Kind]:
+    """What the nodes from the pixels up to the output units do.
+
+    - ``weighted``: a linear map with weights of its own, of either sign;
+    - ``positive``: a linear map without: an average, a sum;
+    - ``passing``: each value comes of the one at its own place;
+    - ``placing``: values are picked or placed elsewhere, as gradients are: reshaping, concatenation, max pooling.
+
+    Raises:
+        ValueError: one does something else.
+    """
+    kinds: dict[fx.Node, Kind] = {}
+    waiting = [units]
+    while waiting:
+        node = waiting.pop()
+        if node not in kinds:
+            kinds[node] = _kind(node, module_of(node, trace))
+            waiting += node.all_input_nodes
+    return kinds
+
+
+def _kind(node: fx.Node, module: nn.Module | None) -> Kind:
+    if is_linear_module(module) or is_batch_norm(module):
+        return "weighted"
+    is_lrn = type(module) is nn.LocalResponseNorm or node.target is F.local_response_norm
+    if lowest_value(node, module) is not None or is_lrn or passes(node, module):
+        return "passing"
+    if (is_sum(node) and len(node.all_input_nodes) > 1) or average_of(node, module) is not None:
+        return "positive"
+    if node.target in SCALING and len(node.all_input_nodes) == 1:  # by a number
+        return "passing"
+    if node.op in ("placeholder", "get_attr") or isinstance(module, PLACING_MODULES) or is_flatten(node, module):
+        return "placing"
+    if maximum_of(node, module) is not None or node.target in PLACING_FUNCTIONS:
+        return "placing"
+    if node.op == "call_method" and node.target in PLACING_METHODS:
+        return "placing"
+    operation = type(module).__name__ if module else getattr(node.target, "__name__", str(node.target))
+    raise ValueError(
+        f"no rule for {operation} at {node.name!r}: relevance passes convolution, linear, batch norm, pooling, sum, "
+        "concat, reshaping, dropout, LRN and activations with a lower bound"
+    )
+
+
+def find_heads(units: fx.Node, kinds: dict[fx.Node, Kind]) -> set[fx.Node]:
+    """The nodes from the output units down to the first weights: one classifier, or several side by side."""
+    heads: set[fx.Node] = set()
+    waiting = [units]
+    while waiting:
+        node = waiting.pop()
+        heads.add(node)
+        if kinds[node] != "weighted":
+            waiting += node.all_input_nodes
+    return heads
+
+
+def linear_maps(trace: Trace, kinds: dict[fx.Node, Kind]) -> dict[fx.Node, tuple[Convolution, Convolution]]:
+    """The maps of all ``weighted`` nodes, without bias, and those of the absolute values of their weights."""
+    maps = {}
+    for node, kind in kinds.items():
+        if kind == "weighted":
+            convolution = convolution_of(trace.module.get_submodule(str(node.target)))
+            maps[node] = (convolution, replace(convolution, weight=convolution.weight.abs()))
+    return maps
+
+
+# The rules.
+
+
+class _Share(torch.autograd.Function):
+    """A value through which relevance comes down: each input gets it, times a factor of its own (None: 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, factors: tuple[Tensor | None, ...], *inputs: Tensor) -> Tensor:
+        ctx.factors = factors
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(relevance if factor is None else factor * relevance for factor in ctx.factors)
+
+
+def share(value: Tensor, inputs: Sequence[Tensor], factors: Sequence[Tensor | None]) -> Tensor:
+    """The value; and in the backward pass the relevance of each input is the value's, times its factor."""
+    factors = [None if factor is None else _channels_last(factor) for factor in factors]
+    return _Share.apply(_channels_last(value.detach()), tuple(factors), *inputs)  # type: ignore[no-any-return]
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The one layout, in which relevance then comes down, too; mixed ones are slow."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def taken(x: Tensor, part: Tensor) -> Tensor:
+    """A part of x that takes its share: in the backward pass, what arrives times the part."""
+    return share(part, [x], [part])
+
+
+def inverse(normaliser: Tensor, least: Tensor | float = 0.0) -> Tensor:
+    """1 / normaliser, and 0 where it is of no more than the ``least`` size: nothing takes a share there."""
+    least = torch.as_tensor(least).clamp(min=torch.finfo(normaliser.dtype).tiny)
+    return normaliser.masked_fill(normaliser.abs() <= least, torch.inf).reciprocal_()
+
+
+def _depends_on_pixels(value: object) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+Again = Callable[[Callable[[Tensor], Tensor]], Tensor]  # a node's operation on its inputs, each changed
+
+
+class _Relevance(Differentiable):
+    """Runs a traced network so that autograd brings down relevance."""
+
+    def __init__(self, method: LRP) -> None:
+        super().__init__(method._trace, {method._units})
+        self._method = method
+
+    def compute(self, n: fx.Node) -> Any:
+        kind = self._method._kinds.get(n, "placing")
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        inputs = [value for value in (*args, *kwargs.values()) if _depends_on_pixels(value)]
+        if kind == "placing" or not inputs:
+            return super().compute(n)
+
+        def again(change: Callable[[Tensor], Tensor]) -> Tensor:
+            changed = tuple(change(value) if _depends_on_pixels(value) else value for value in args)
+            named = {name: change(value) if _depends_on_pixels(value) else value for name, value in kwargs.items()}
+            return getattr(self, n.op)(n.target, changed, named)  # type: ignore[no-any-return]
+
+        if kind == "passing" or (kind == "positive" and is_sum(n) and len(inputs) == 1):  # a sum with a constant
+            return share(again(torch.detach), inputs, [None])
+        if self._method.rule == "epsilon":
+            response = again(lambda x: taken(x, x.detach()))
+            return share(response, [response], [self._stabilised(response.detach())])
+        return self._alpha_beta(n, again, inputs)
+
+    def _stabilised(self, response: Tensor) -> Tensor:
+        epsilon = self._method.epsilon
+        return inverse(torch.where(response < 0, response - epsilon, response + epsilon))
+
+    def _alpha_beta(self, n: fx.Node, again: Again, inputs: list[Tensor]) -> Tensor:
+        """α × the relevance to what makes a response what it is, less β × the relevance to what works against it.
+
+        What excites sums to z⁺ = (|w|·|x| + w·x) / 2, what inhibits to z⁻ = (|w|·|x| - w·x) / 2: two maps, w and |w|,
+        bring down both shares whatever the signs of weights and inputs.
+        """
+        value, beta = again(torch.detach), self._method.alpha - 1
+        if n in self._method._maps:
+            (x,) = map(as_map, inputs)
+            weights, sizes = self._method._maps[n]
+            signed = weights.apply(taken(x, x.detach())).reshape(value.shape)
+            unsigned = sizes.apply(taken(x, x.detach().abs())).reshape(value.shape)
+        else:
+            signed = again(lambda x: taken(x, x.detach()))
+            unsigned = again(lambda x: taken(x, x.detach().abs()))
+        total, balance = unsigned.detach(), signed.detach()
+        turn = torch.ones_like(value)
+        if n not in self._method._heads:  # units are asked for, whatever their response
+            turn.masked_fill_(value < 0, -1)
+        least = ROUNDING * torch.finfo(value.dtype).eps * total
+        along, against = inverse(total + turn * balance, least), inverse(total - turn * balance, least)
+        along = along + beta * along * (against > 0)
+        return share(value, [signed, unsigned], [turn * (along + beta * against), along - beta * against])

@@ -1,0 +1,114 @@
+"""What all attention methods share: what they are given, and the top-down signal at a network's output units."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+Confidence = Literal["softmax", "sigmoid"]
+
+
+def check_confidence(confidence: object) -> None:
+    """Raise where a setting is none of `Confidence`."""
+    if confidence not in ("softmax", "sigmoid"):
+        raise ValueError(f"confidence must be softmax or sigmoid, got {confidence!r}")
+
+
+def check_call(images: object, targets: Sequence[Tensor]) -> None:
+    """Raise where a method is called with anything else than images (B, C, H, W) and B targets."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(targets):
+        shape = tuple(getattr(images, "shape", ()))
+        raise ValueError(f"expected a tensor (B, C, H, W) and B targets, got {shape} and {len(targets)} targets")
+
+
+def check_finite(maps: Sequence[Tensor]) -> None:
+    """Raise where a map holds NaN or infinity."""
+    if not all(attention.isfinite().all() for attention in maps):
+        raise ValueError("attention is not a number: the image or the network's weights hold NaN or infinity")
+
+
+def as_input(images: Tensor, network: nn.Module) -> Tensor:
+    """A copy of the images where the network is, in its precision, channels together in memory."""
+    parameter = next(network.parameters(), images)
+    return images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
+
+
+class Recorder(fx.Interpreter):
+    """Runs a traced network and keeps the values of some nodes."""
+
+    def __init__(self, module: fx.GraphModule, nodes: set[fx.Node]) -> None:
+        super().__init__(module)
+        self._nodes = nodes
+        self.values: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = self.compute(n)
+        if n in self._nodes:
+            self.values[n] = value
+        return value
+
+    def compute(self, n: fx.Node) -> Any:
+        """The value of a node; methods that come down by autograd change how."""
+        return super().run_node(n)
+
+
+def as_map(value: Tensor) -> Tensor:
+    """A vector (N, C) as a map of one cell (N, C, 1, 1); a map as it is."""
+    return value.reshape(*value.shape, *[1] * (4 - value.ndim))
+
+
+def check_units(responses: Tensor, output: Tensor) -> None:
+    """Raise where the network's output is not the responses of its units, one for each channel."""
+    if output.shape[1] != responses.shape[1]:
+        size = tuple(responses.shape)
+        raise ValueError(f"the network's output flattens a map {size}: its units are places, not classes")
+
+
+def read_targets(
+    targets: Sequence[Tensor], responses: Tensor, *, keep_all: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    """The output units that targets speak of (U,), and each photo's prior distributions over them, (K_b, U).
+
+    Args:
+        targets: of each photo, output units (K_b,) or distributions over all of them (K_b, units).
+        responses: (B, units, h, w), of the units.
+        keep_all: whether units that no target speaks of are among them, too.
+
+    Raises:
+        ValueError: a unit does not exist, shapes do not fit, a prior is negative or NaN.
+    """
+    count = responses.shape[1]
+    full = [prior_of(torch.as_tensor(target).to(responses.device), count, responses.dtype) for target in targets]
+    used = (
+        torch.cat(full).ne(0).any(0) if not keep_all else torch.ones(count, dtype=torch.bool, device=responses.device)
+    )
+    return used.nonzero().flatten(), [prior[:, used] for prior in full]
+
+
+def prior_of(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
+    """One photo's targets as distributions (K, units); errors as in `read_targets`."""
+    if target.dtype == torch.bool:
+        raise ValueError("targets are numbers of units or distributions over them, not truth values")
+    if target.ndim == 1 and not target.is_floating_point():
+        if len(target) and not (int(target.min()) >= 0 and int(target.max()) < units):
+            raise ValueError(f"output units are 0 to {units - 1}, got {target.tolist()}")
+        return F.one_hot(target.long(), units).to(dtype)
+    if target.ndim == 1 and len(target) == 0:
+        return target.new_zeros(0, units, dtype=dtype)
+    if target.ndim != 2 or target.shape[1] != units:
+        raise ValueError(f"targets are units (K,) or distributions (K, {units}), got {tuple(target.shape)}")
+    if not target.isfinite().all() or (target < 0).any():
+        raise ValueError("a prior distribution over output units holds negative values or NaN")
+    return target.to(dtype)
+
+
+def spread(prior: Tensor, responses: Tensor, confidence: Confidence) -> Tensor:
+    """The top-down signal: a prior (K, U) over positions by the confidence that responses (U, h, w) show (6.1.1).
+
+    A unit's confidences over positions sum to 1; returns (K, U, h, w).
+    """
+    logits = responses.flatten(1)
+    share = (logits if confidence == "softmax" else F.logsigmoid(logits)).softmax(1)
+    return prior[:, :, None, None] * share.view_as(responses)

@@ -1,0 +1,41 @@
+import re
+
+import pytest
+
+from eval.manifest import name_of_proposals, origin, title
+
+MCG = {"_target_": "proposals.MCG", "count": 500, "scales": [2.0, 1.0, 0.5]}
+
+
+def test_a_command_tells_no_folders():
+    found = origin(["data.path=/home/me/photos", "proposals.path='~/x/mcg.h5'", "gamma=0.5", "name=a/b"])
+    assert found["command"] == "python -m eval data.path=photos proposals.path=mcg.h5 gamma=0.5 name=a/b"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
+    assert "torch" in found["versions"]
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{7,}\+?", found["commit"])
+
+
+@pytest.mark.parametrize(
+    ("choice", "settings", "stored", "name"),
+    [
+        ("mcg", {"count": 500}, None, "mcg"),
+        ("mcg", {"count": 1000}, None, "mcg_1000"),
+        ("edge_boxes_200", {"count": 200}, None, "edge_boxes_200"),
+        ("published", {"count": None}, None, "published"),
+        ("stored", {"count": None}, MCG, "mcg"),
+        ("stored", {"count": 100}, MCG, "mcg_100"),
+        ("stored", {"count": 900}, MCG, "mcg"),
+        ("stored", {"count": None}, MCG | {"scales": [1.0]}, "scg"),
+        ("stored", {"count": None}, {"_target_": "proposals.EdgeBoxes", "count": 200}, "edge_boxes_200"),
+        ("stored", {"count": None}, {"_target_": "elsewhere.Other"}, "stored"),
+    ],
+)
+def test_stored_proposals_are_named_by_what_made_them(choice, settings, stored, name):
+    assert name_of_proposals(choice, settings, stored) == name
+
+
+def test_titles_are_the_papers():
+    assert title("cmwp", "mcg") == "c-MWP (MCG)"
+    assert title("mwp", "edge_boxes") == "MWP (EB)"
+    assert title("proposal_order", "mcg") == "MCG_base"
+    assert title("mine", "mcg_1000") == "mine (mcg_1000)"
