@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from eval.flickr30k import AnnotatedPhotos
     from eval.protocols import BoxProtocol
     from eval.records import Instance
+
+    # What says where all instances are, how γ is chosen, and where it all comes from; with the settings and `output`.
+    Ask = Callable[[Any, AnnotatedPhotos, tuple[Instance, ...], Path], tuple[Predicted, Gammas, dict[str, Any]]]
 
 log = logging.getLogger("eval")
 
@@ -66,19 +70,20 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     photos = build_part(data)
     from rich.console import Console
 
-    from eval.evaluate import choose, find_instances, score_all
+    from eval.details import labels_csv, phrases_csv
+    from eval.evaluate import calibrated, choose, find_instances, score_all, split_of
     from eval.flickr30k import AnnotatedPhotos
+    from eval.leaderboard import read_results
     from eval.manifest import origin
-    from eval.report import as_text, print_result, write_tables
+    from eval.metrics import judge_all
+    from eval.report import print_result, write_tables
 
     if not isinstance(photos, AnnotatedPhotos):
         raise ValueError("only data=flickr30k has boxes to compare with")
     output = Path(settings.output).expanduser()
+    ask = ask_file if settings.predictions is not None else load_model(settings, typed.choices)
     instances = find_instances(photos)
-    if settings.predictions is None:
-        predicted, gammas, manifest = ask_model(settings, typed.choices, photos, instances, output)
-    else:
-        predicted, gammas, manifest = ask_file(settings, instances, output)
+    predicted, gammas, manifest = ask(settings, photos, instances, output)
     gamma, tried = choose(predicted, gammas, headline)
     where = "the command line" if settings.gamma is not None else f"{len(photos.photos)} photos" if tried else "val"
     known = predicted.known
@@ -92,7 +97,7 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
             "calibration": settings.calibration,
             "overlap": settings.overlap,
             "data": typed.choices["data"],
-            "split": data.get("split"),
+            "split": split_of(photos, Path(data["entities"]).expanduser()),
             "photos": len(photos.photos),
             "captions": sum(len(photo.sentences) for photo in photos.photos),
             "phrases": len(instances),
@@ -104,11 +109,14 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     }
     save(result, output / "results")
     print_result(Console(), result)
+    judged = judge_all(instances, calibrated(predicted.by_gamma[gamma], settings.calibration), headline)
+    write(folder / "phrases.csv", phrases_csv(judged, known, small=headline.small).encode())
+    write(folder / "labels.csv", labels_csv(judged).encode())
     if settings.export:
         export(predicted, gamma, folder)
-    tables = write_tables(output, read_saved(output / "results"))
-    write(folder / "result.txt", as_text([result]).encode())
-    log.info("written: %s", ", ".join(printable(path) for path in tables))
+    tables = write_tables(output, read_results(output / "results"))
+    log.info("all results: %s", ", ".join(printable(path) for path in tables))
+    log.info("ranks of all phrases, precision of all labels: %s", printable(folder))
     return True
 
 
@@ -136,10 +144,8 @@ def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
     return boxes[settings.choose_by]
 
 
-def ask_model(
-    settings: Any, choices: dict[str, str], photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
-) -> "tuple[Predicted, Gammas, dict[str, Any]]":
-    """What the model says, how its γ is chosen, and where it all comes from."""
+def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
+    """What asks the model that the settings describe; wrong ones fail here."""
     from eval.evaluate import Gammas, candidates, predict_all
     from eval.kept import code, digest
     from eval.manifest import name_of_proposals, title
@@ -157,16 +163,10 @@ def ask_model(
     model = choices["model"]
     if model == "checkpoint":
         model = Path(parts["model"]["checkpoint"]).name
-    gammas = Gammas(
-        f"{model}, {choices['attention']}, {proposals}", settings.gamma, tuple(settings.gammas), output / "gammas.json"
-    )
-    tried = candidates(gammas, photos, Path(settings.data.entities).expanduser())
+    name = f"{model}, {choices['attention']}, {proposals}"
     weights, words = dict(classifier.network.state_dict()), classifier.vocabulary.units
     of_maps = digest(code(), parts["attention"], classifier.settings(), words, weights)
-    of_regions = digest(
-        of_maps, parts["proposals"], stored, _stamp(parts["proposals"].get("path")), tried, settings.overlap
-    )
-    keep = Keep(output / "maps" / of_maps, output / "predictions" / of_regions)
+    of_regions = digest(of_maps, parts["proposals"], stored, _stamp(parts["proposals"].get("path")), settings.overlap)
     manifest = {
         "name": settings.name or title(choices["attention"], proposals),
         "model": model,
@@ -174,11 +174,20 @@ def ask_model(
         "proposals": proposals,
         "settings": {"attention": parts["attention"], "model": classifier.settings()},
     }
-    return predict_all(photos, instances, grounder, tried, keep), gammas, manifest
+
+    def ask(
+        settings: Any, photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
+    ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
+        gammas = Gammas(name, settings.gamma, tuple(settings.gammas), output / "gammas.json")
+        tried = candidates(gammas, photos, Path(settings.data.entities).expanduser())
+        keep = Keep(output / "maps" / of_maps, output / "predictions" / digest(of_regions, tried))
+        return predict_all(photos, instances, grounder, tried, keep), gammas, manifest
+
+    return ask
 
 
 def ask_file(
-    settings: Any, instances: "tuple[Instance, ...]", output: Path
+    settings: Any, photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
 ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
     """What another system said; there is no γ to choose."""
     from eval.evaluate import Gammas, of_file
@@ -210,16 +219,9 @@ def save(result: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "_", result["name"]).strip("_") or "result"
     if split := result["manifest"]["split"]:
-        name += f"_{Path(split).stem}"
+        name += f"_{split.replace(' ', '_')}"
     content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write(folder / f"{name}.json", content.encode())
-
-
-def read_saved(folder: Path) -> list[dict[str, Any]]:
-    """All results of a folder, by name of file."""
-    from eval.leaderboard import read_results
-
-    return list(read_results(folder))
 
 
 def _stamp(path: str | None) -> list[int] | None:

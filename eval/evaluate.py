@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.flickr30k import AnnotatedPhotos, instances, read_split
+from eval.flickr30k import SPLITS, AnnotatedPhotos, instances, read_split
 from eval.metrics import calibrate, judge_all, summarise
 from eval.metrics import score_boxes as score_by_boxes
 from eval.pointing import entities, score_pointing
@@ -61,11 +61,11 @@ def find_instances(photos: AnnotatedPhotos) -> tuple[Instance, ...]:
     Raises:
         ValueError: there is none.
     """
+    from rich.console import Console
     from rich.progress import track
 
-    found = tuple(
-        instance for photo in track(photos.photos, "captions", transient=True) for instance in instances(photo)
-    )
+    bar = track(photos.photos, "captions", console=Console(stderr=True), transient=True)
+    found = tuple(instance for photo in bar for instance in instances(photo))
     if not found:
         raise ValueError(f"{photos.folder}: no phrase of these {len(photos.photos)} photos has a box")
     return found
@@ -80,6 +80,7 @@ def predict_all(
         ValueError: a photo cannot be read: nothing is scored without it.
         OSError: what is found cannot be kept.
     """
+    from rich.console import Console
     from rich.progress import track
 
     of_photo: dict[str, list[Instance]] = {}
@@ -89,7 +90,8 @@ def predict_all(
     of_entities: list[Prediction] = []
     known: list[bool] = []
     clock = Clock()
-    for photo in track([photo for photo in photos.photos if photo.name in of_photo], "photos"):
+    with_phrases = [photo for photo in photos.photos if photo.name in of_photo]
+    for photo in track(with_phrases, "photos", console=Console(stderr=True)):
         found = predict(photo, of_photo[photo.name], grounder, gammas, keep, clock)
         for gamma, predictions in found.by_gamma.items():
             by_gamma[gamma] += predictions
@@ -127,6 +129,17 @@ def has_test_photos(photos: AnnotatedPhotos, entities_folder: Path) -> bool:
     if not (entities_folder / "test.txt").is_file():
         return False
     return not read_split(entities_folder, "test").isdisjoint(photo.name for photo in photos.photos)
+
+
+def split_of(photos: AnnotatedPhotos, entities_folder: Path) -> str | None:
+    """The split that all photos are of, such as ``val`` or ``part of val``; None where there is none."""
+    names = {photo.name for photo in photos.photos}
+    for split in SPLITS:
+        if (entities_folder / f"{split}.txt").is_file():
+            listed = read_split(entities_folder, split)
+            if names <= listed:
+                return split if names == listed else f"part of {split}"
+    return None
 
 
 def read_gammas(path: Path) -> dict[str, dict[str, Any]]:

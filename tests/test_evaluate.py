@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from test_config import composed
 
 import eval.__main__ as command
-from eval.evaluate import Gammas, candidates, find_instances, read_gammas
+from eval.evaluate import Gammas, candidates, find_instances, read_gammas, split_of
 from eval.flickr30k import annotated_photos
 from eval.predicting import Clock, Keep, predict
 from eval.predictions import read_predictions
@@ -98,6 +98,13 @@ def test_a_result_says_what_was_measured_and_how(evaluate, data, capsys):
     assert {path.name for path in (data / "out").glob("tables.*")} == {
         f"tables.{e}" for e in ("txt", "csv", "json", "png")
     }
+    ranks = (folder / "phrases.csv").read_text(encoding="utf-8").splitlines()
+    assert ranks[0] == "photo,sentence,phrase,text,label,types,small,known,rank,within_reach"
+    assert ranks[1].startswith("1,0,0,A man,man,people,")
+    assert len(ranks) == 1 + 5
+    labels = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert labels[0] == "label,phrases,ap"
+    assert labels[1].startswith("man,2,")
     photos = annotated_photos(data / "photos", data / "entities")
     for form in ("predictions.jsonl", "predictions"):
         assert len(read_predictions(folder / form, find_instances(photos)).predictions) == 5
@@ -153,6 +160,17 @@ def test_test_photos_do_not_choose_their_own_gamma(evaluate, data):
         candidates(gammas(), photos, data / "entities")
 
 
+def test_a_result_names_the_split_of_its_photos(data):
+    photos = annotated_photos(data / "photos", data / "entities")
+    assert split_of(photos, data / "entities") is None
+    (data / "entities" / "val.txt").write_text("1\n2\n")
+    assert split_of(photos, data / "entities") == "val"
+    (data / "entities" / "val.txt").write_text("1\n2\n7\n")
+    assert split_of(photos, data / "entities") == "part of val"
+    (data / "entities" / "val.txt").write_text("1\n7\n")
+    assert split_of(photos, data / "entities") is None
+
+
 def test_the_gamma_of_the_best_recall_is_chosen_and_kept(evaluate, data):
     result, _ = evaluate("gammas=[0,0.5,3]")
     recalls = {float(gamma): sum(recall.values()) for gamma, recall in result["gammas"].items()}
@@ -161,7 +179,7 @@ def test_the_gamma_of_the_best_recall_is_chosen_and_kept(evaluate, data):
     saved = read_gammas(data / "out" / "gammas.json")
     assert saved["efficientnet_lite2_tags, cmwp, mcg"]["gamma"] == chosen
     (data / "entities" / "test.txt").write_text("1\n2\n")
-    again, _ = evaluate()
+    again, _ = evaluate(name="c-MWP_MCG_test")
     assert again["manifest"]["gamma"] == {"value": chosen, "chosen_on": "val"}
     assert again["gammas"] == {}
 
