@@ -35,7 +35,6 @@ from eval.records import Instance, Prediction
 from eval.words import is_hit, peak
 from grounding import Grounder
 from grounding.phrases import whole_phrase
-from grounding.pipeline import phrase_map
 from grounding.records import Regions
 from grounding.scoring import region_sums, score, scoring_map, suppress
 from proposals import Stored
@@ -91,7 +90,7 @@ def main() -> None:
         peaks = {word: peak(one, photo.size) for word, one in maps.items()}
         for thing in things:
             words = known_words(thing.text, vocabulary)
-            attention = phrase_map([maps[word] for word in words]) if words else None
+            attention = grounder.phrase_map(maps, words)
             found = [suppress(proposals, overlap=0.7)] * len(arguments.gammas)
             if attention is not None:
                 found = rank(attention, proposals, photo.size, arguments.gammas)

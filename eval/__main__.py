@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import getsource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
             "gamma": None if settings.predictions else {"value": gamma, "chosen_on": where},
             "calibration": settings.calibration,
             "overlap": settings.overlap,
+            "worn": settings.worn,
             "data": typed.choices["data"],
             "split": split_of(photos, Path(data["entities"]).expanduser()),
             "photos": len(photos.photos),
@@ -147,16 +149,21 @@ def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
 def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
     """What asks the model that the settings describe; wrong ones fail here."""
     from eval.evaluate import Gammas, candidates, predict_all
-    from eval.kept import code, digest
+    from eval.kept import ATTENDING, SCORING, code, digest
     from eval.manifest import name_of_proposals, title
-    from eval.predicting import Keep
+    from eval.predicting import Keeping
     from grounding.pipeline import Grounder
     from proposals import Stored
 
     parts = {name: plain_settings(name, settings[name]) for name in ("model", "attention", "proposals")}
     classifier, attention, proposer = map(build_part, parts.values())
     grounder = Grounder(
-        classifier, attention, proposer, area_exponent=0.0, overlap=settings.overlap, count=1, device=settings.device
+        *(classifier, attention, proposer),
+        area_exponent=0.0,
+        overlap=settings.overlap,
+        count=1,
+        worn=settings.worn,
+        device=settings.device,
     )
     stored = proposer.settings if isinstance(proposer, Stored) else None
     proposals = name_of_proposals(choices["proposals"], parts["proposals"], stored)
@@ -165,8 +172,18 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
         model = Path(parts["model"]["checkpoint"]).name
     name = f"{model}, {choices['attention']}, {proposals}"
     weights, words = dict(classifier.network.state_dict()), classifier.vocabulary.units
-    of_maps = digest(code(), parts["attention"], classifier.settings(), words, weights)
-    of_regions = digest(of_maps, parts["proposals"], stored, _stamp(parts["proposals"].get("path")), settings.overlap)
+    of_maps = digest(
+        code(*ATTENDING), getsource(Grounder.word_maps), parts["attention"], classifier.settings(), words, weights
+    )
+    of_regions = digest(
+        of_maps,
+        code(*SCORING),
+        parts["proposals"],
+        stored,
+        _stamp(parts["proposals"].get("path")),
+        settings.overlap,
+        settings.worn,
+    )
     manifest = {
         "name": settings.name or title(choices["attention"], proposals),
         "model": model,
@@ -180,8 +197,8 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
     ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
         gammas = Gammas(name, settings.gamma, tuple(settings.gammas), output / "gammas.json")
         tried = candidates(gammas, photos, Path(settings.data.entities).expanduser())
-        keep = Keep(output / "maps" / of_maps, output / "predictions" / digest(of_regions, tried))
-        return predict_all(photos, instances, grounder, tried, keep), gammas, manifest
+        keeping = Keeping(output / "maps" / of_maps, output / "predictions" / digest(of_regions, tried))
+        return predict_all(photos, instances, grounder, tried, keeping), gammas, manifest
 
     return ask
 

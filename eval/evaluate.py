@@ -14,7 +14,7 @@ from eval.flickr30k import SPLITS, AnnotatedPhotos, instances, read_split
 from eval.metrics import calibrate, judge_all, summarise
 from eval.metrics import score_boxes as score_by_boxes
 from eval.pointing import entities, score_pointing
-from eval.predicting import Clock, Keep, predict
+from eval.predicting import Clock, Keeping, predict
 from eval.predictions import ScoredBoxes
 from eval.protocols import BoxProtocol, PointingProtocol
 from eval.records import Instance, Prediction
@@ -72,7 +72,7 @@ def find_instances(photos: AnnotatedPhotos) -> tuple[Instance, ...]:
 
 
 def predict_all(
-    photos: AnnotatedPhotos, things: Sequence[Instance], grounder: Grounder, gammas: Sequence[float], keep: Keep
+    photos: AnnotatedPhotos, things: Sequence[Instance], grounder: Grounder, gammas: Sequence[float], keeping: Keeping
 ) -> Predicted:
     """Where a grounder says that all instances are; photos that are finished are not looked at again.
 
@@ -92,7 +92,7 @@ def predict_all(
     clock = Clock()
     with_phrases = [photo for photo in photos.photos if photo.name in of_photo]
     for photo in track(with_phrases, "photos", console=Console(stderr=True)):
-        found = predict(photo, of_photo[photo.name], grounder, gammas, keep, clock)
+        found = predict(photo, of_photo[photo.name], grounder, gammas, keeping, clock)
         for gamma, predictions in found.by_gamma.items():
             by_gamma[gamma] += predictions
         of_entities += found.of_entities

@@ -1,7 +1,7 @@
 """What is finished, one file a photo, so that an evaluation goes on where it was stopped."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -13,26 +13,31 @@ from torch import Tensor
 import grounding
 from grounding.command import write
 
-# What attention maps, and predictions made of them, are computed by.
-SOURCES = ("attention/*.py", "images.py", "models.py", "phrases.py", "pipeline.py", "scoring.py", "vocabulary.py")
+ATTENDING = ("attention/*.py", "images.py", "models.py", "vocabulary.py")  # what word maps are computed by
+SCORING = ("phrases.py", "pipeline.py", "scoring.py", "records.py")  # … and predictions of them
 
 
-def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], bool]:
-    """The tensors that a file keeps, and whether they were there; what is missing or damaged is made and written.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+def load_kept(path: Path) -> dict[str, Tensor] | None:
+    """The tensors that a file keeps; None where there is no such file, or it is damaged."""
     from safetensors import SafetensorError
-    from safetensors.torch import load, save
+    from safetensors.torch import load
 
     try:
-        return load(path.read_bytes()), True
+        return load(path.read_bytes())
     except (FileNotFoundError, SafetensorError):
-        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, save(tensors))
-        return tensors, False
+        return None
+
+
+def keep(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a file, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    from safetensors.torch import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def digest(*things: Any) -> str:
@@ -50,8 +55,8 @@ def digest(*things: Any) -> str:
 
 
 @cache
-def code() -> str:
-    """A short name of the code that attends and scores: results of other code are no longer kept."""
+def code(*patterns: str) -> str:
+    """A short name of files of ``grounding/``: what other code has made is not taken for this one's."""
     folder = Path(grounding.__file__).parent
-    paths = sorted(path for pattern in SOURCES for path in folder.glob(pattern))
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return digest(*(path.read_text(encoding="utf-8") for path in paths))

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from eval.flickr30k import AnnotatedPhoto, load_photo
-from eval.kept import digest, kept
+from eval.kept import digest, keep, load_kept
 from eval.pointing import entities
 from eval.records import Instance, Prediction
 from eval.words import peak
-from grounding.phrases import whole_phrase
-from grounding.pipeline import Grounder, phrase_map, propose_in
+from grounding.phrases import wears, whole_phrase
+from grounding.pipeline import Grounder, propose_in
 from grounding.records import Regions, Word
 from grounding.scoring import region_sums, score, scoring_map, unsuppressed
 from grounding.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Keep:
+class Keeping:
     """Where finished photos are kept."""
 
     maps: Path  # folder for the model and attention at hand
@@ -58,7 +58,7 @@ def predict(
     instances: Sequence[Instance],
     grounder: Grounder,
     gammas: Sequence[float],
-    keep: Keep,
+    keeping: Keeping,
     clock: Clock,
 ) -> PhotoPredictions:
     """Where the instances of a photo are.
@@ -72,35 +72,50 @@ def predict(
     """
     image = load_photo(photo)
     name = f"{photo.name}-{digest(image)}.safetensors"
-    words = [known_words(instance.text, grounder.classifier.vocabulary) for instance in instances]
+    words = _said(photo, instances, grounder)
     distinct = list(dict.fromkeys(words))  # phrases with the same words are one
-    clock.photos += not (keep.predictions / name).exists()
-
-    def make() -> dict[str, Tensor]:
-        maps = _word_maps(image, words, grounder, keep.maps / name, clock)
+    tensors = load_kept(keeping.predictions / name)
+    if tensors is None:
+        clock.photos += 1
+        maps = _word_maps(image, words, grounder, keeping.maps / name, clock)
         start = time.perf_counter()
         proposals = propose_in(image, grounder.propose)
         clock.add("proposals", start)
         start = time.perf_counter()
-        tensors = {
-            "boxes": proposals.boxes.float(),
-            "entity_points": _entity_points(instances, words, maps, photo.size),
-        }
-        for index, known in enumerate(distinct):
-            attention = phrase_map([maps[word] for word in known]) if known else None
+        points = _entity_points(instances, words, maps, grounder, photo.size)
+        tensors = {"boxes": proposals.boxes.float(), "entity_points": points}
+        for index, said in enumerate(distinct):
+            attention = grounder.phrase_map(maps, said.words, said.worn)
             ranked = _ranked(attention, proposals, photo.size, gammas, grounder.overlap)
             tensors |= {f"{what}_{index}": tensor for what, tensor in ranked.items()}
         clock.add("scoring", start)
-        return tensors
-
-    tensors, _ = kept(keep.predictions / name, make)
-    of_words = {known: _predictions(tensors, index) for index, known in enumerate(distinct)}
+        keep(keeping.predictions / name, tensors)
+    of_words = {said: _predictions(tensors, index) for index, said in enumerate(distinct)}
     nothing = Regions(torch.zeros(0, 4), torch.zeros(0))
     return PhotoPredictions(
-        {gamma: [of_words[known][index] for known in words] for index, gamma in enumerate(gammas)},
+        {gamma: [of_words[said][index] for said in words] for index, gamma in enumerate(gammas)},
         [Prediction(nothing, point=(x, y)) for x, y in tensors["entity_points"].tolist()],
-        [bool(known) for known in words],
+        [bool(said.words) for said in words],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a phrase says that a model knows."""
+
+    words: tuple[str, ...]
+    worn: tuple[str, ...]  # of the next phrase, where it is what this one is in or wears, and that counts
+
+
+def _said(photo: AnnotatedPhoto, instances: Sequence[Instance], grounder: Grounder) -> list[Said]:
+    vocabulary, found = grounder.classifier.vocabulary, []
+    for instance in instances:
+        sentence, worn = photo.sentences[instance.sentence], ""
+        for following in sentence.phrases[instance.phrase + 1 : instance.phrase + 2]:
+            if grounder.worn and wears(sentence.text[instance.span[1] : following.span[0]]):
+                worn = following.text
+        found.append(Said(known_words(instance.text, vocabulary), known_words(worn, vocabulary) if worn else ()))
+    return found
 
 
 def known_words(text: str, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -113,28 +128,30 @@ def _parsed(text: str) -> tuple[Word, ...]:
     return whole_phrase(text).words
 
 
-def _word_maps(
-    image: Tensor, words: Sequence[tuple[str, ...]], grounder: Grounder, path: Path, clock: Clock
-) -> dict[str, Tensor]:
-    wanted = list(dict.fromkeys(word for known in words for word in known))
-
-    def make() -> dict[str, Tensor]:
+def _word_maps(image: Tensor, words: Sequence[Said], grounder: Grounder, path: Path, clock: Clock) -> dict[str, Tensor]:
+    maps = load_kept(path) or {}
+    wanted = dict.fromkeys(word for said in words for word in (*said.words, *said.worn))
+    if missing := [word for word in wanted if word not in maps]:
         start = time.perf_counter()
-        (maps,) = grounder.word_maps([image], [wanted])
+        maps |= grounder.word_maps([image], [missing])[0]
         clock.add("attention", start)
-        return maps
-
-    return kept(path, make)[0]
+        keep(path, maps)
+    return maps
 
 
 def _entity_points(
-    instances: Sequence[Instance], words: Sequence[tuple[str, ...]], maps: dict[str, Tensor], size: tuple[int, int]
+    instances: Sequence[Instance],
+    words: Sequence[Said],
+    maps: dict[str, Tensor],
+    grounder: Grounder,
+    size: tuple[int, int],
 ) -> Tensor:
     """For each entity the greatest point (x, y) of the mean of its phrases' maps, (E, 2)."""
     points = []
     for entity in entities(instances):
-        of_phrases = [phrase_map([maps[word] for word in words[member]]) for member in entity.members if words[member]]
-        points.append(_point(phrase_map(of_phrases) if of_phrases else None, size))
+        of_phrases = [grounder.phrase_map(maps, words[member].words, words[member].worn) for member in entity.members]
+        known = [attention for attention in of_phrases if attention is not None]
+        points.append(_point(torch.stack(known).mean(0) if known else None, size))
     return torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
 
 

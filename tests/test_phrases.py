@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grounding.phrases import noun_phrases, whole_phrase
+from grounding.phrases import noun_phrases, wears, whole_phrase
 from grounding.records import Word
 
 
@@ -56,3 +56,15 @@ def test_a_given_phrase_is_taken_whole():
     assert "dog" in [word.lemma for word in phrase.words]
     with pytest.raises(ValueError, match="the phrase is empty"):
         whole_phrase("  ")
+
+
+@pytest.mark.parametrize(
+    "between", ["in", " wearing ", "is wearing", "are  dressed in", "who is in", "Wears", "clad in"]
+)
+def test_a_phrase_wears_what_follows_these_words(between):
+    assert wears(between)
+
+
+@pytest.mark.parametrize("between", ["", "and", "with", "in front of", "is", "standing in", "in the", "swears", ", in"])
+def test_a_phrase_does_not_wear_what_follows_others(between):
+    assert not wears(between)

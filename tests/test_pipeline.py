@@ -72,6 +72,18 @@ def test_segments_are_scored_by_their_outlines(grounder, examples, monkeypatch):
     assert torch.equal(phrase.regions.boxes, boxes[expected.argsort(descending=True)])
 
 
+def test_what_a_phrase_wears_is_added_at_its_weight(grounder, examples, monkeypatch):
+    caption = "A man in an orange suit by a flag. A flag"
+    (plain,) = grounder([examples["astronaut"]], [caption])
+    monkeypatch.setattr(grounder, "worn", 0.5)
+    (worn,) = grounder([examples["astronaut"]], [caption])
+    man, suit, *others = (phrase.attention for phrase in plain.phrases)
+    expected = man / man.sum() + 0.5 * suit / suit.sum()
+    torch.testing.assert_close(worn.phrases[0].attention, expected)
+    for before, after in zip((suit, *others), worn.phrases[1:], strict=True):
+        assert torch.equal(before, after.attention)
+
+
 def test_several_captions_and_photos_at_once_equal_one_at_a_time(grounder, examples):
     photos = [examples["coffee"], examples["chelsea"], examples["coffee"][:, ::-1].copy()]
     captions = [["A cup on a table.", "A spoon"], "A cat", "A cup"]
@@ -177,6 +189,7 @@ def test_settings_are_those_of_the_command_line():
     [
         ("nonet", (), "nonet"),
         (None, ("scoring.count=0",), "at least 1"),
+        (None, ("scoring.worn=-1",), "from 0 to 10"),
         (None, ("model.short_side=0",), "short_side"),
         (None, ("model.window=2.5",), "window"),
         (None, ("proposals.count=abc",), "count must be"),

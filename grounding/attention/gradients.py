@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from grounding.attention.links import _logits as logits_node
+from grounding.attention.links import logits_node
 from grounding.attention.operations import lowest_value
 from grounding.attention.signals import (
     Confidence,

@@ -145,7 +145,7 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     for node in trace.module.graph.nodes:
         if node.op != "output":
             analysis.visit(node)
-    units = analysis.as_neurons(_logits(trace.output, trace))
+    units = analysis.as_neurons(logits_node(trace.output, trace))
     analysis.unfold_sum(units)
     bottom = _layer_node(layer, trace, analysis)
     descent = _descent(units, bottom, analysis.links)
@@ -154,11 +154,11 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     return Circuit(analysis.links, analysis.lowest, units, bottom, descent)
 
 
-def _logits(node: fx.Node, trace: Trace) -> fx.Node:
+def logits_node(node: fx.Node, trace: Trace) -> fx.Node:
     """The node of the logits, where the network ends in a softmax or sigmoid of them, or makes a vector of one cell."""
     module = module_of(node, trace)
     if is_final(node, module) or is_flatten(node, module) or passes(node, module):
-        return _logits(node.all_input_nodes[0], trace)
+        return logits_node(node.all_input_nodes[0], trace)
     return node
 
 

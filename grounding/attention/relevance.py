@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from grounding.attention.gradients import Differentiable, blurred, check_blur, descend
 from grounding.attention.linear import Convolution
-from grounding.attention.links import _logits as logits_node
+from grounding.attention.links import logits_node
 from grounding.attention.operations import (
     average_of,
     convolution_of,
