@@ -10,7 +10,7 @@ The rules are those of the preset zhang18, and the default model's.
   choosing and weighting words could gain at most.
 - the perfect map: 1 inside the phrase's boxes and 0 outside, at the resolution of the attention; what better attention
   could gain at most, with the γ of `PERFECT` that does best.
-- the bound: whether any proposal is correct; what better scoring could gain at most.
+- the bound: whether any region is correct that is left when near duplicates are gone; what better scoring could gain.
 
 About a second a photo on one core for c-MWP.
 """
@@ -74,6 +74,7 @@ def main() -> None:
         grounder.propose = Stored(arguments.proposals)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    console = Console()
     judged: dict[str, list[Judged]] = defaultdict(list)
     hits: dict[str, list[bool]] = defaultdict(list)
     vocabulary = grounder.classifier.vocabulary
@@ -85,6 +86,9 @@ def main() -> None:
         said += [known_words(thing.text, vocabulary) for thing in things]
         (maps,) = grounder.word_maps([image], [[word for words in said for word in words]])
         proposals = grounder.propose(image)
+        if not maps:
+            console.print(f"{photo.name}: no known word, left out")
+            continue
         shape = next(iter(maps.values())).shape
         of_words = {word: rank(one, proposals, photo.size, arguments.gammas)[0] for word, one in maps.items()}
         peaks = {word: peak(one, photo.size) for word, one in maps.items()}
@@ -106,7 +110,7 @@ def main() -> None:
                 judged[f"the perfect map, γ {gamma:g}"].append(judge(thing, Prediction(regions), RULES))
             hits["as it is"].append(attention is not None and is_hit(peak(attention, photo.size), thing.boxes))
             hits["the best word"].append(any(is_hit(point, thing.boxes) for point in peaks.values()))
-    print_table(Console(), judged, hits, len(photos))
+    print_table(console, judged, hits, len(photos))
 
 
 def print_table(console: Console, judged: dict[str, list[Judged]], hits: dict[str, list[bool]], photos: int) -> None:

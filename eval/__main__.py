@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import getsource
 from pathlib import Path
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from eval.evaluate import Gammas, Predicted, Preset
     from eval.flickr30k import AnnotatedPhotos
     from eval.protocols import BoxProtocol
-    from eval.records import Instance
+    from eval.records import Instance, Prediction
 
     # What says where all instances are, how γ is chosen, and where it all comes from; with the settings and `output`.
     Ask = Callable[[Any, AnnotatedPhotos, tuple[Instance, ...], Path], tuple[Predicted, Gammas, dict[str, Any]]]
 
 log = logging.getLogger("eval")
+
+DEFAULT = "efficientnet_lite2_tags"  # the model that a result need not name
 
 
 def main() -> None:
@@ -67,13 +69,14 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     presets: dict[str, Preset] = {
         name: build_part(one) for name, one in plain_settings("presets", settings.presets).items()
     }
-    headline = check(settings, presets)
+    chooser = check(settings, presets)
     photos = build_part(data)
     from rich.console import Console
 
     from eval.details import labels_csv, phrases_csv
     from eval.evaluate import calibrated, choose, find_instances, score_all, split_of
     from eval.flickr30k import AnnotatedPhotos
+    from eval.kept import digest
     from eval.leaderboard import read_results
     from eval.manifest import origin
     from eval.metrics import judge_all
@@ -84,41 +87,43 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     output = Path(settings.output).expanduser()
     ask = ask_file if settings.predictions is not None else load_model(settings, typed.choices)
     instances = find_instances(photos)
+    split = split_of(photos, Path(data["entities"]).expanduser())
     predicted, gammas, manifest = ask(settings, photos, instances, output)
-    gamma, tried = choose(predicted, gammas, headline)
-    where = "the command line" if settings.gamma is not None else f"{len(photos.photos)} photos" if tried else "val"
+    gamma, tried = choose(predicted, gammas, chooser, split)
     known = predicted.known
+    identity = manifest.pop("identity")
     result = {
         "name": manifest.pop("name"),
         "format": 1,
         "manifest": {
             **origin(typed.overrides),
-            **manifest,
-            "gamma": None if settings.predictions else {"value": gamma, "chosen_on": where},
+            "gamma": None if settings.predictions else {"value": gamma, "chosen_on": manifest.pop("chosen_on")},
             "calibration": settings.calibration,
-            "overlap": settings.overlap,
-            "worn": settings.worn,
             "data": typed.choices["data"],
-            "split": split_of(photos, Path(data["entities"]).expanduser()),
+            "split": split,
             "photos": len(photos.photos),
+            "digest_of_photos": digest(sorted(photo.name for photo in photos.photos)),
             "captions": sum(len(photo.sentences) for photo in photos.photos),
             "phrases": len(instances),
+            **manifest,
         },
         "coverage": None if known is None else {"phrases": len(known), "known": sum(known)},
         "seconds": None if predicted.clock is None else predicted.clock.to_dict(),
         "gammas": tried,
         "presets": score_all(predicted, gamma, presets, settings.calibration),
     }
-    save(result, output / "results")
+    of_run = [settings.calibration, settings.gamma, list(settings.gammas), plain_settings("presets", settings.presets)]
+    save(result, output / "results", digest(identity, of_run, result["manifest"]["digest_of_photos"])[:6])
     print_result(Console(), result)
-    judged = judge_all(instances, calibrated(predicted.by_gamma[gamma], settings.calibration), headline)
-    write(folder / "phrases.csv", phrases_csv(judged, known, small=headline.small).encode())
+    scored = calibrated(predicted.by_gamma[gamma], settings.calibration)
+    judged = judge_all(instances, scored, chooser)
+    write(folder / "phrases.csv", phrases_csv(judged, known, small=chooser.small).encode())
     write(folder / "labels.csv", labels_csv(judged).encode())
     if settings.export:
-        export(predicted, gamma, folder)
+        export(instances, scored, folder)
     tables = write_tables(output, read_results(output / "results"))
     log.info("all results: %s", ", ".join(printable(path) for path in tables))
-    log.info("ranks of all phrases, precision of all labels: %s", printable(folder))
+    log.info("ranks of all phrases and precision of all labels, by %s: %s", settings.choose_by, printable(folder))
     return True
 
 
@@ -136,6 +141,8 @@ def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
         raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, got {settings.calibration!r}")
     if not 0 <= settings.overlap <= 1:
         raise ValueError(f"overlap is an IoU from 0 to 1, got {settings.overlap}")
+    if not 0 <= settings.worn <= 10:
+        raise ValueError(f"worn must be from 0 to 10, got {settings.worn}")
     if not settings.output.strip():
         raise ValueError("output= is empty")
     for gamma in (*settings.gammas, *([] if settings.gamma is None else [settings.gamma])):
@@ -149,7 +156,7 @@ def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
 def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
     """What asks the model that the settings describe; wrong ones fail here."""
     from eval.evaluate import Gammas, candidates, predict_all
-    from eval.kept import ATTENDING, SCORING, code, digest
+    from eval.kept import ATTENDING, PROPOSING, SCORING, code, digest
     from eval.manifest import name_of_proposals, title
     from eval.predicting import Keeping
     from grounding.pipeline import Grounder
@@ -170,35 +177,38 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
     model = choices["model"]
     if model == "checkpoint":
         model = Path(parts["model"]["checkpoint"]).name
-    name = f"{model}, {choices['attention']}, {proposals}"
+    made_by = stored or parts["proposals"]
     weights, words = dict(classifier.network.state_dict()), classifier.vocabulary.units
-    of_maps = digest(
-        code(*ATTENDING), getsource(Grounder.word_maps), parts["attention"], classifier.settings(), words, weights
-    )
+    ways = {"attention": parts["attention"], "model": classifier.settings()}
+    of_maps = digest(code(*ATTENDING), getsource(Grounder.word_maps), ways, words, weights)
     of_regions = digest(
-        of_maps,
-        code(*SCORING),
-        parts["proposals"],
-        stored,
-        _stamp(parts["proposals"].get("path")),
-        settings.overlap,
-        settings.worn,
+        *(of_maps, code(*SCORING), code(*PROPOSING) if stored is None else None),
+        *(parts["proposals"], made_by, stamps(parts["proposals"]), settings.overlap, settings.worn),
     )
+    ways |= {"proposals": {name: value for name, value in made_by.items() if name != "device"}}
+    ways |= {"overlap": settings.overlap, "worn": settings.worn}
+    identity = digest(model, ways, words, weights, parts["proposals"].get("count"))
+    chooser = digest(identity, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
+    differences = [model] if model != DEFAULT else []
+    differences += [f"worn {settings.worn:g}"] if settings.worn else []
     manifest = {
-        "name": settings.name or title(choices["attention"], proposals),
+        "name": settings.name or title(choices["attention"], proposals, *differences),
         "model": model,
-        "attention": choices["attention"],
+        "attention": choices["attention"] if not settings.worn else f"{choices['attention']}, worn",
         "proposals": proposals,
-        "settings": {"attention": parts["attention"], "model": classifier.settings()},
+        "settings": ways,
+        "identity": identity,
     }
 
     def ask(
         settings: Any, photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
     ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
+        name = f"{model}, {manifest['attention']}, {proposals} ({chooser})"
         gammas = Gammas(name, settings.gamma, tuple(settings.gammas), output / "gammas.json")
-        tried = candidates(gammas, photos, Path(settings.data.entities).expanduser())
+        tried, where = candidates(gammas, photos, Path(settings.data.entities).expanduser())
         keeping = Keeping(output / "maps" / of_maps, output / "predictions" / digest(of_regions, tried))
-        return predict_all(photos, instances, grounder, tried, keeping), gammas, manifest
+        predicted = predict_all(photos, instances, grounder, tried, keeping)
+        return predicted, gammas, manifest | {"chosen_on": where}
 
     return ask
 
@@ -208,45 +218,54 @@ def ask_file(
 ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
     """What another system said; there is no γ to choose."""
     from eval.evaluate import Gammas, of_file
+    from eval.kept import digest
     from eval.predictions import read_predictions
 
     path = Path(settings.predictions).expanduser()
     scored = read_predictions(path, instances, first=settings.first)
+    if scored.unused:
+        few = ", ".join(scored.unused[:3])
+        log.warning(
+            "%d files are of phrases without boxes, such as %s: phrases count from first=%d among all that are marked",
+            *(len(scored.unused), few, settings.first),
+        )
     if scored.missing:
         few = ", ".join(scored.missing[:3])
         log.warning(
             "%d of %d phrases have no file, such as %s: they count as missed", len(scored.missing), len(instances), few
         )
     name = settings.name or path.stem
-    manifest = {"name": name, "predictions": path.name}
+    manifest = {
+        "name": name,
+        "predictions": path.name,
+        "identity": digest(name, str(path.absolute())),
+        "chosen_on": None,
+    }
     return of_file(instances, scored), Gammas(name, 0.0, (0.0,), output / "gammas.json"), manifest
 
 
-def export(predicted: "Predicted", gamma: float, folder: Path) -> None:
+def export(instances: "Sequence[Instance]", predictions: "Sequence[Prediction]", folder: Path) -> None:
     """Write all boxes in both forms that evaluations read."""
     from eval.predictions import write_json, write_text
 
-    write_json(folder / "predictions.jsonl", predicted.instances, predicted.by_gamma[gamma])
-    write_text(folder / "predictions", predicted.instances, predicted.by_gamma[gamma])
+    write_json(folder / "predictions.jsonl", instances, predictions)
+    write_text(folder / "predictions", instances, predictions)
     log.info("boxes: %s and the folder predictions beside it", printable(folder / "predictions.jsonl"))
 
 
-def save(result: dict[str, Any], folder: Path) -> None:
-    """Write a result by its name; one of the same name gives way."""
+def save(result: dict[str, Any], folder: Path, identity: str) -> None:
+    """Write a result by its name and split; one of the same settings and photos gives way."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w.-]+", "_", result["name"]).strip("_") or "result"
-    if split := result["manifest"]["split"]:
-        name += f"_{split.replace(' ', '_')}"
+    words = (result["name"], result["manifest"]["split"] or "", identity)
+    name = "_".join(re.sub(r"[^\w.-]+", "_", word).strip("_") for word in words if word)
     content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write(folder / f"{name}.json", content.encode())
 
 
-def _stamp(path: str | None) -> list[int] | None:
-    """Tells whether a file has changed."""
-    if path is None:
-        return None
-    status = Path(path).expanduser().stat()
-    return [status.st_size, status.st_mtime_ns]
+def stamps(settings: dict[str, Any]) -> list[list[int]]:
+    """Tells whether a file that settings name has changed."""
+    paths = [Path(value).expanduser() for value in settings.values() if isinstance(value, str)]
+    return [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
 
 
 if __name__ == "__main__":

@@ -105,30 +105,31 @@ def of_file(things: Sequence[Instance], scored: ScoredBoxes) -> Predicted:
     return Predicted(tuple(things), {0.0: list(scored.predictions)})
 
 
-def candidates(gammas: Gammas, photos: AnnotatedPhotos, entities_folder: Path) -> tuple[float, ...]:
-    """The γ to try: one where it is given or looked up, several where it is to be chosen.
+def candidates(gammas: Gammas, photos: AnnotatedPhotos, entities_folder: Path) -> tuple[tuple[float, ...], str]:
+    """The γ to try, one where it is given or looked up, several where it is to be chosen; and where they come from.
 
     Raises:
-        ValueError: photos of the test split are among them, and no γ was chosen on others.
+        ValueError: photos of the test split are among them, or may be, and no γ was chosen on others.
     """
     if gammas.value is not None:
-        return (gammas.value,)
-    if not has_test_photos(photos, entities_folder):
-        return tuple(sorted(set(gammas.candidates)))
+        return (gammas.value,), "the command line"
+    names = {photo.name for photo in photos.photos}
+    if not (entities_folder / "test.txt").is_file():
+        raise ValueError(
+            f"{entities_folder}: no test.txt, the list of the test split, on which γ must not be chosen: unpack it, or "
+            "give gamma="
+        )
+    if read_split(entities_folder, "test").isdisjoint(names):
+        tried = tuple(sorted(set(gammas.candidates)))
+        return tried, f"{len(names)} photos" if len(tried) > 1 else "the command line"
     saved = read_gammas(OURS) | read_gammas(gammas.file)
     if gammas.name not in saved:
         raise ValueError(
             f"γ of {gammas.name} is not chosen yet, and test photos must not choose it: run the same command on "
             f"photos of val first (it writes {gammas.file}), or give gamma="
         )
-    return (float(saved[gammas.name]["gamma"]),)
-
-
-def has_test_photos(photos: AnnotatedPhotos, entities_folder: Path) -> bool:
-    """Whether photos of the test split are among these; where there is no list of it, the split is not known."""
-    if not (entities_folder / "test.txt").is_file():
-        return False
-    return not read_split(entities_folder, "test").isdisjoint(photo.name for photo in photos.photos)
+    found = saved[gammas.name]
+    return (float(found["gamma"]),), f"{found.get('photos', 'some')} photos, {found.get('split') or 'of no one split'}"
 
 
 def split_of(photos: AnnotatedPhotos, entities_folder: Path) -> str | None:
@@ -159,8 +160,12 @@ def read_gammas(path: Path) -> dict[str, dict[str, Any]]:
     return saved
 
 
-def choose(predicted: Predicted, gammas: Gammas, preset: BoxProtocol) -> tuple[float, dict[str, dict[str, float]]]:
-    """The γ of the greatest mean of recall at 1, 5 and 10, and the recalls of each; kept in the file of γ.
+def choose(
+    predicted: Predicted, gammas: Gammas, preset: BoxProtocol, split: str | None
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """The γ of the greatest mean of recall at 1, 5 and 10, and the recalls of each.
+
+    It is kept in the file of γ, unless one that was chosen on more photos stands there.
 
     Raises:
         OSError: the file cannot be written.
@@ -176,7 +181,9 @@ def choose(predicted: Predicted, gammas: Gammas, preset: BoxProtocol) -> tuple[f
     best = max(recalls, key=lambda gamma: sum(recalls[gamma].values()))
     saved = read_gammas(gammas.file)
     count = len({instance.photo for instance in predicted.instances})
-    saved[gammas.name] = {"gamma": best, "photos": count, "chosen_by": "mean of R@1, R@5 and R@10"}
+    if saved.get(gammas.name, {}).get("photos", 0) > count:
+        return best, {str(gamma): recall for gamma, recall in recalls.items()}
+    saved[gammas.name] = {"gamma": best, "photos": count, "split": split, "chosen_by": "mean of R@1, R@5 and R@10"}
     gammas.file.parent.mkdir(parents=True, exist_ok=True)
     write(gammas.file, (json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
     return best, {str(gamma): recall for gamma, recall in recalls.items()}
@@ -188,19 +195,21 @@ def calibrated(predictions: Iterable[Prediction], mode: str) -> list[Prediction]
 
 
 def score_all(predicted: Predicted, gamma: float, presets: Mapping[str, Preset], calibration: str) -> dict[str, Any]:
-    """The scores of every preset; boxes of a file, which have no attention, are not asked to point with it.
+    """The scores of every preset; what has no attention, as boxes of a file, is not asked to point with it.
 
     Raises:
         ValueError: there is no such calibration.
     """
     predictions = calibrated(predicted.by_gamma[gamma], calibration)
+    has_maps = predicted.of_entities is not None and any(one.mass for one in predicted.by_gamma[gamma])
     scores = {}
     for name, preset in presets.items():
         if isinstance(preset, BoxProtocol):
             scores[name] = score_by_boxes(predicted.instances, predictions, preset)
-        elif preset.unit == "phrase" and (preset.point == "box" or predicted.of_entities is not None):
+        elif preset.unit == "phrase" and (preset.point == "box" or has_maps):
             scores[name] = score_pointing(predicted.instances, predictions, preset)
-        elif preset.unit == "entity" and preset.point == "map" and predicted.of_entities is not None:
+        elif preset.unit == "entity" and preset.point == "map" and has_maps:
+            assert predicted.of_entities is not None
             things = [entity.instance for entity in entities(predicted.instances)]
             scores[name] = score_pointing(things, predicted.of_entities, preset)
     return scores

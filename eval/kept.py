@@ -13,8 +13,13 @@ from torch import Tensor
 import grounding
 from grounding.command import write
 
-ATTENDING = ("attention/*.py", "images.py", "models.py", "vocabulary.py")  # what word maps are computed by
-SCORING = ("phrases.py", "pipeline.py", "scoring.py", "records.py")  # … and predictions of them
+# What word maps are computed by, predictions of them, and proposals that are not stored; below the folder of packages.
+ATTENDING = ("grounding/attention/*.py", *(f"grounding/{name}.py" for name in ("images", "models", "vocabulary")))
+SCORING = (
+    *(f"grounding/{name}.py" for name in ("phrases", "pipeline", "scoring", "records")),
+    *(f"eval/{name}.py" for name in ("predicting", "pointing", "words")),
+)
+PROPOSING = ("proposals/*.py", "proposals/weights/*")
 
 
 def load_kept(path: Path) -> dict[str, Tensor] | None:
@@ -56,7 +61,7 @@ def digest(*things: Any) -> str:
 
 @cache
 def code(*patterns: str) -> str:
-    """A short name of files of ``grounding/``: what other code has made is not taken for this one's."""
-    folder = Path(grounding.__file__).parent
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    return digest(*(path.read_text(encoding="utf-8") for path in paths))
+    """A short name of the project's files: what other code has made is not taken for this one's."""
+    folder = Path(grounding.__file__).parent.parent
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    return digest([blake2b(path.read_bytes(), digest_size=8).hexdigest() for path in paths])

@@ -72,9 +72,15 @@ def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[
     return choice if count in (None, 500) or choice.endswith(str(count)) else f"{choice}_{count}"
 
 
-def title(attention: str, proposals: str) -> str:
-    """The name of a result as in the paper's tables, such as "c-MWP (MCG)"; without attention, "MCG_base"."""
+def title(attention: str, proposals: str, *differences: str) -> str:
+    """The name of a result as in the paper's tables, such as "c-MWP (MCG)"; without attention, "MCG_base".
+
+    What differs from the usual settings comes first, such as "worn 0.6", so that none of the paper's names is left.
+    """
     of_proposals = PROPOSALS.get(proposals, proposals)
-    if attention == "proposal_order":
-        return f"{of_proposals}_base"
-    return f"{METHODS.get(attention, attention)} ({of_proposals})"
+    usual = (
+        f"{of_proposals}_base"
+        if attention == "proposal_order"
+        else f"{METHODS.get(attention, attention)} ({of_proposals})"
+    )
+    return ", ".join((*differences, usual))

@@ -73,7 +73,7 @@ def calibrate(regions: Regions, mass: float, mode: str) -> Regions:
         return regions
     scores = regions.scores.double()
     if mode == "mass":
-        return replace(regions, scores=scores / mass if mass > 0 else scores.sigmoid() - 1)
+        return replace(regions, scores=scores / mass if mass > 0 else scores / (1 + scores.abs()) - 1)
     return replace(regions, scores=1 / torch.arange(1, len(regions) + 1).to(scores))
 
 

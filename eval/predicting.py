@@ -33,7 +33,8 @@ class Keeping:
 class Clock:
     """How long what took, over the photos that were not kept."""
 
-    photos: int = 0
+    photos: int = 0  # whose predictions were not kept
+    attended: int = 0  # those of them whose maps were not, either
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("attention", "proposals", "scoring"), 0.0))
 
     def add(self, what: str, since: float) -> None:
@@ -41,7 +42,7 @@ class Clock:
 
     def to_dict(self) -> dict[str, float]:
         """Plain values: the photos, the seconds of each part and of all parts."""
-        return {"photos": self.photos, **self.seconds, "total": sum(self.seconds.values())}
+        return {"photos": self.photos, "attended": self.attended, **self.seconds, "total": sum(self.seconds.values())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +72,13 @@ def predict(
         OSError: what is found cannot be kept.
     """
     image = load_photo(photo)
-    name = f"{photo.name}-{digest(image)}.safetensors"
     words = _said(photo, instances, grounder)
+    of_entities = [entity.members for entity in entities(instances)]
+    name = f"{photo.name}-{digest(image)}.safetensors"
+    asked = digest(image, [(said.words, said.worn) for said in words], of_entities)
+    path = keeping.predictions / f"{photo.name}-{asked}.safetensors"
     distinct = list(dict.fromkeys(words))  # phrases with the same words are one
-    tensors = load_kept(keeping.predictions / name)
+    tensors = load_kept(path)
     if tensors is None:
         clock.photos += 1
         maps = _word_maps(image, words, grounder, keeping.maps / name, clock)
@@ -89,7 +93,7 @@ def predict(
             ranked = _ranked(attention, proposals, photo.size, gammas, grounder.overlap)
             tensors |= {f"{what}_{index}": tensor for what, tensor in ranked.items()}
         clock.add("scoring", start)
-        keep(keeping.predictions / name, tensors)
+        keep(path, tensors)
     of_words = {said: _predictions(tensors, index) for index, said in enumerate(distinct)}
     nothing = Regions(torch.zeros(0, 4), torch.zeros(0))
     return PhotoPredictions(
@@ -132,6 +136,7 @@ def _word_maps(image: Tensor, words: Sequence[Said], grounder: Grounder, path: P
     maps = load_kept(path) or {}
     wanted = dict.fromkeys(word for said in words for word in (*said.words, *said.worn))
     if missing := [word for word in wanted if word not in maps]:
+        clock.attended += 1
         start = time.perf_counter()
         maps |= grounder.word_maps([image], [missing])[0]
         clock.add("attention", start)

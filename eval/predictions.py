@@ -265,8 +265,8 @@ def _checked(row: Row, where: str) -> Row:
 
 
 def _regions(rows: Sequence[Row]) -> Regions:
-    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 5).float()
-    return Regions(table[:, 1:], table[:, 0])
+    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
+    return Regions(table[:, 1:].float(), table[:, 0])
 
 
 def _by_sentence(instances: Sequence[Instance]) -> dict[tuple[str, int], list[int]]:

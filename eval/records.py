@@ -29,5 +29,5 @@ class Prediction:
     """Where a method says that an instance is."""
 
     regions: Regions  # best first; may be empty
-    mass: float = 1.0  # sum of the attention map over the pixels of the photo; 0 where no word is known
+    mass: float = 1.0  # sum of the attention map that regions were scored on; 0 where nothing is attended
     point: tuple[float, float] | None = None  # (x, y) of the greatest attention, in pixels; None where there is no map

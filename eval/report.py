@@ -550,9 +550,10 @@ def _seconds(result: Result) -> str:
     parts = ", ".join(
         f"{name} {value:.1f}"
         for name, value in seconds.items()
-        if name not in ("photos", "total") and isinstance(value, int | float)
+        if name not in ("photos", "attended", "total") and isinstance(value, int | float)
     )
-    pace = f", {photos / total:.2g} photos/s" if photos else ""
+    is_whole = photos and seconds.get("attended", photos) == photos  # else attention was kept from another run
+    pace = f", {photos / total:.2g} photos/s" if is_whole else ""
     return f"{total:.1f} s" + (f" ({parts})" if parts else "") + pace
 
 

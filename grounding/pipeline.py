@@ -173,15 +173,17 @@ class Grounder:
     def phrase_map(self, maps: dict[str, Tensor], words: Sequence[str], worn: Sequence[str] = ()) -> Tensor | None:
         """The map of a phrase (h, w): the mean of its words' maps (paper, section 6.3.1); None where no word is known.
 
-        With a weight for what is ``worn``, the map of its words is added at that weight, both scaled to sum 1.
+        With a weight for what is ``worn``, all maps have sum 1, and the map of its words is added at that weight.
         """
         if not words:
             return None
         attention = torch.stack([maps[word] for word in words]).mean(0)
-        if not self.worn or not worn:
+        if not self.worn:
             return attention
+        if not worn:
+            return _scaled(attention)
         of_worn = torch.stack([maps[word] for word in worn]).mean(0)
-        return _scaled(attention) + self.worn * _scaled(of_worn)
+        return _scaled(_scaled(attention) + self.worn * _scaled(of_worn))
 
     def _ground_phrase(
         self, phrase: Phrase, attention: Tensor | None, proposals: Regions, size: tuple[int, int]

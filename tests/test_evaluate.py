@@ -1,5 +1,6 @@
 """``python -m eval``, from photos to one result, with the default grounder and two small photos."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def evaluate(data, grounder, monkeypatch):
         choices = {"data": "flickr30k", "model": "checkpoint", "attention": "cmwp", "proposals": "mcg"}
         typed = command.Typed(choices, tuple(words))
         assert command.evaluate(settings, typed, folder)
-        return json.loads((data / "out" / "results" / f"{name}.json").read_text(encoding="utf-8")), folder
+        (path,) = (data / "out" / "results").glob(f"{name}_??????.json")
+        return json.loads(path.read_text(encoding="utf-8")), folder
 
     return run
 
@@ -111,9 +113,9 @@ def test_a_result_says_what_was_measured_and_how(evaluate, data, capsys):
 
 
 def test_what_was_exported_scores_the_same_without_a_model(evaluate, data):
-    ours, folder = evaluate("export=true", "calibration=raw")
+    ours, folder = evaluate("export=true")
     for form in ("predictions.jsonl", "predictions"):
-        again, _ = evaluate(f"predictions={folder / form}", "name=again", "calibration=raw", name="again")
+        again, _ = evaluate(f"predictions={folder / form}", f"name={form[-5:]}", name=form[-5:])
         for preset, scores in ours["presets"].items():
             if scores["kind"] == "boxes":
                 assert again["presets"][preset]["all"] == scores["all"]
@@ -147,17 +149,47 @@ def test_test_photos_do_not_choose_their_own_gamma(evaluate, data):
         return Gammas("a model of the tests, cmwp, mcg", value, (0.0, 0.25), data / "out" / "gammas.json")
 
     photos = annotated_photos(data / "photos", data / "entities")
-    assert candidates(gammas(), photos, data / "entities") == (0, 0.25)
+    assert candidates(gammas(), photos, data / "entities") == ((0, 0.25), "2 photos")
     (data / "entities" / "test.txt").write_text("2\n")
     with pytest.raises(ValueError, match="not chosen yet, and test photos must not choose it"):
         candidates(gammas(), photos, data / "entities")
-    assert candidates(gammas(0.4), photos, data / "entities") == (0.4,)
+    assert candidates(gammas(0.4), photos, data / "entities") == ((0.4,), "the command line")
     (data / "out").mkdir()
-    (data / "out" / "gammas.json").write_text('{"a model of the tests, cmwp, mcg": {"gamma": 0.7}}')
-    assert candidates(gammas(), photos, data / "entities") == (0.7,)
+    (data / "out" / "gammas.json").write_text('{"a model of the tests, cmwp, mcg": {"gamma": 0.7, "photos": 9}}')
+    assert candidates(gammas(), photos, data / "entities") == ((0.7,), "9 photos, of no one split")
     (data / "out" / "gammas.json").write_text('{"a model": 3}')
     with pytest.raises(ValueError, match=r"gammas\.json"):
         candidates(gammas(), photos, data / "entities")
+    (data / "entities" / "test.txt").unlink()
+    with pytest.raises(ValueError, match=r"no test\.txt"):
+        candidates(gammas(), photos, data / "entities")
+
+
+def test_results_of_other_settings_stand_side_by_side(evaluate, data):
+    evaluate()
+    for words in (
+        ("calibration=raw",),
+        ("worn=0.5",),
+        ("overlap=0.6",),
+        ("gamma=0.25",),
+        ("presets.zhang18.truth=any",),
+    ):
+        count = len(list((data / "out" / "results").iterdir()))
+        with contextlib.suppress(ValueError):  # several of the name
+            evaluate(*words)
+        assert len(list((data / "out" / "results").iterdir())) == count + 1
+        with contextlib.suppress(ValueError):
+            evaluate(*words)
+        assert len(list((data / "out" / "results").iterdir())) == count + 1
+
+
+def test_changed_captions_are_asked_for_anew(evaluate, data):
+    evaluate("name=before", name="before")
+    path = data / "entities" / "Sentences" / "1.txt"
+    path.write_text("\n".join(reversed(CAPTIONS["1"].splitlines())))
+    result, _ = evaluate("name=after", name="after")
+    assert result["seconds"]["photos"] == 1
+    assert result["seconds"]["attended"] == 0  # words are the same
 
 
 def test_a_result_names_the_split_of_its_photos(data):
@@ -176,11 +208,12 @@ def test_the_gamma_of_the_best_recall_is_chosen_and_kept(evaluate, data):
     recalls = {float(gamma): sum(recall.values()) for gamma, recall in result["gammas"].items()}
     chosen = result["manifest"]["gamma"]["value"]
     assert recalls[chosen] == max(recalls.values())
-    saved = read_gammas(data / "out" / "gammas.json")
-    assert saved["efficientnet_lite2_tags, cmwp, mcg"]["gamma"] == chosen
+    ((name, saved),) = read_gammas(data / "out" / "gammas.json").items()
+    assert name.startswith("efficientnet_lite2_tags, cmwp, mcg (")
+    assert (saved["gamma"], saved["photos"], saved["split"]) == (chosen, 2, None)
     (data / "entities" / "test.txt").write_text("1\n2\n")
     again, _ = evaluate(name="c-MWP_MCG_test")
-    assert again["manifest"]["gamma"] == {"value": chosen, "chosen_on": "val"}
+    assert again["manifest"]["gamma"] == {"value": chosen, "chosen_on": "2 photos, of no one split"}
     assert again["gammas"] == {}
 
 
@@ -206,7 +239,7 @@ def test_predictions_are_those_of_the_grounder(data, grounder, monkeypatch):
 def test_what_a_phrase_wears_counts_where_a_setting_says_so(evaluate, data, grounder, monkeypatch):
     sentence = "[/EN#1/people A man] in [/EN#9/clothing an orange suit] by [/EN#2/bodyparts short hair] .\n"
     (data / "entities" / "Sentences" / "1.txt").write_text(sentence)
-    evaluate("worn=0.5")
+    evaluate("worn=0.5", name="worn_0.5_c-MWP_MCG")
     (maps,) = [load_file(path) for path in (data / "out" / "maps").rglob("1-*")]
     assert {"man", "orange", "suit"} <= maps.keys()
     monkeypatch.setattr(grounder, "propose", fixed)
@@ -218,7 +251,8 @@ def test_what_a_phrase_wears_counts_where_a_setting_says_so(evaluate, data, grou
         keeping = Keeping(data / "maps", data / f"predictions{worn}")
         found[worn] = predict(photo, [man, hair], grounder, [0.25], keeping, Clock()).by_gamma[0.25]
     assert not torch.equal(found[0.0][0].regions.scores, found[0.5][0].regions.scores)
-    assert torch.equal(found[0.0][1].regions.scores, found[0.5][1].regions.scores)
+    shares = [one.regions.scores / one.mass for one in (found[0.0][1], found[0.5][1])]
+    torch.testing.assert_close(*shares, rtol=1e-4, atol=0)
     (grounding,) = grounder([photo.path], ["A man in an orange suit by short hair"])
     torch.testing.assert_close(found[0.5][0].regions.scores.float(), grounding.phrases[0].regions.scores)
 

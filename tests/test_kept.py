@@ -1,6 +1,6 @@
 import torch
 
-from eval.kept import ATTENDING, SCORING, code, digest, keep, load_kept
+from eval.kept import ATTENDING, PROPOSING, SCORING, code, digest, keep, load_kept
 
 
 def test_what_is_kept_comes_back_and_nothing_else_is_left(tmp_path):
@@ -37,4 +37,6 @@ def test_digests_tell_values_tensors_and_their_order_apart():
 
 def test_the_code_has_one_name():
     assert code(*ATTENDING) == code(*ATTENDING) != code(*SCORING)
-    assert code("scoring.py") not in (code("pipeline.py"), code())
+    assert code("grounding/scoring.py") not in (code("grounding/pipeline.py"), code())
+    for patterns in (ATTENDING, SCORING, PROPOSING):
+        assert all(code(pattern) != code() for pattern in patterns)  # there are such files

@@ -38,4 +38,5 @@ def test_titles_are_the_papers():
     assert title("cmwp", "mcg") == "c-MWP (MCG)"
     assert title("mwp", "edge_boxes") == "MWP (EB)"
     assert title("proposal_order", "mcg") == "MCG_base"
+    assert title("cmwp", "mcg", "googlenet", "worn 0.6") == "googlenet, worn 0.6, c-MWP (MCG)"
     assert title("mine", "mcg_1000") == "mine (mcg_1000)"

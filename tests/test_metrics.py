@@ -468,6 +468,8 @@ def test_calibration_by_hand():
     assert calibrate(regions, 3.0, "mass").scores.tolist() == [2, 1, 1]
     guesses = calibrate(regions, 0.0, "mass").scores.tolist()
     assert 0 > guesses[0] > guesses[1] == guesses[2] > -1
+    sure = calibrate(found(FAR, FAR, scores=[50, 40]).regions, 0.0, "mass").scores.tolist()
+    assert 0 > sure[0] > sure[1]
     assert calibrate(regions, 0.0, "rank").scores.tolist() == [1, 1 / 2, 1 / 3]
     assert len(calibrate(regions[:0], 1.0, "rank")) == 0
     with pytest.raises(ValueError, match="calibration must be raw, mass or rank, got 'sum'"):

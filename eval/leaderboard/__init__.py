@@ -236,12 +236,18 @@ def _our_best(kind: str, results: Sequence[Result]) -> list[tuple[str | None, fl
         ]
         if not scored:
             continue
-        value, result = min(scored, key=lambda pair: (-pair[0], pair[1]["name"]))
+        value, result = min(scored, key=lambda pair: (*_weight(pair[1]), -pair[0], pair[1]["name"]))
         values = result["presets"][preset]
         shares = [values["all"]["recall"][rank] for rank in ("1", "5", "10")] if kind == "boxes" else [value]
         cells = [f"**{cell(result['name'])}, ours**", *(f"**{percent(share)}**" for share in shares), preset]
         found.append((preset, 100 * value, [*cells, cell(_data(result, values)), "ours", ""]))
     return found
+
+
+def _weight(result: Result) -> tuple[bool, int]:
+    """Sorts results on the test split first, then those on most photos: a good score on few is no better."""
+    photos = result["manifest"].get("photos")
+    return result["manifest"].get("split") != "test", -photos if isinstance(photos, int) else 0
 
 
 def _first(values: Mapping[str, Any]) -> float | None:
