@@ -185,9 +185,12 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
         *(of_maps, code(*SCORING), code(*PROPOSING) if stored is None else None),
         *(parts["proposals"], made_by, stamps(parts["proposals"]), settings.overlap, settings.worn),
     )
-    ways |= {"proposals": {name: value for name, value in made_by.items() if name != "device"}}
-    ways |= {"overlap": settings.overlap, "worn": settings.worn}
-    identity = digest(model, ways, words, weights, parts["proposals"].get("count"))
+    counts = [each["count"] for each in (made_by, parts["proposals"]) if each.get("count")]
+    of_proposals = {name: value for name, value in made_by.items() if name != "device"} | {
+        "count": min(counts, default=None)
+    }
+    ways |= {"proposals": of_proposals, "overlap": settings.overlap, "worn": settings.worn}
+    identity = digest(model, ways, words, weights)
     chooser = digest(identity, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
     differences = [model] if model != DEFAULT else []
     differences += [f"worn {settings.worn:g}"] if settings.worn else []
