@@ -74,7 +74,7 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     from rich.console import Console
 
     from eval.details import labels_csv, phrases_csv
-    from eval.evaluate import calibrated, choose, find_instances, score_all, split_of
+    from eval.evaluate import calibrated, choose, find_instances, has_maps, score_all, split_of
     from eval.flickr30k import AnnotatedPhotos
     from eval.kept import digest
     from eval.leaderboard import read_results
@@ -91,13 +91,13 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     predicted, gammas, manifest = ask(settings, photos, instances, output)
     gamma, tried = choose(predicted, gammas, chooser, split)
     known = predicted.known
-    identity = manifest.pop("identity")
+    identity, chosen_on = manifest.pop("identity"), manifest.pop("chosen_on")
     result = {
         "name": manifest.pop("name"),
         "format": 1,
         "manifest": {
             **origin(typed.overrides),
-            "gamma": None if settings.predictions else {"value": gamma, "chosen_on": manifest.pop("chosen_on")},
+            "gamma": {"value": gamma, "chosen_on": chosen_on} if has_maps(predicted, gamma) else None,
             "calibration": settings.calibration,
             "data": typed.choices["data"],
             "split": split,

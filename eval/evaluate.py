@@ -194,6 +194,11 @@ def calibrated(predictions: Iterable[Prediction], mode: str) -> list[Prediction]
     return [replace(one, regions=calibrate(one.regions, one.mass, mode)) for one in predictions]
 
 
+def has_maps(predicted: Predicted, gamma: float) -> bool:
+    """Whether attention had a part in it: boxes of a file, and proposals in their own order, have no γ and no point."""
+    return predicted.of_entities is not None and any(one.mass for one in predicted.by_gamma[gamma])
+
+
 def score_all(predicted: Predicted, gamma: float, presets: Mapping[str, Preset], calibration: str) -> dict[str, Any]:
     """The scores of every preset; what has no attention, as boxes of a file, is not asked to point with it.
 
@@ -201,14 +206,14 @@ def score_all(predicted: Predicted, gamma: float, presets: Mapping[str, Preset],
         ValueError: there is no such calibration.
     """
     predictions = calibrated(predicted.by_gamma[gamma], calibration)
-    has_maps = predicted.of_entities is not None and any(one.mass for one in predicted.by_gamma[gamma])
+    can_point = has_maps(predicted, gamma)
     scores = {}
     for name, preset in presets.items():
         if isinstance(preset, BoxProtocol):
             scores[name] = score_by_boxes(predicted.instances, predictions, preset)
-        elif preset.unit == "phrase" and (preset.point == "box" or has_maps):
+        elif preset.unit == "phrase" and (preset.point == "box" or can_point):
             scores[name] = score_pointing(predicted.instances, predictions, preset)
-        elif preset.unit == "entity" and preset.point == "map" and has_maps:
+        elif preset.unit == "entity" and preset.point == "map" and can_point:
             assert predicted.of_entities is not None
             things = [entity.instance for entity in entities(predicted.instances)]
             scores[name] = score_pointing(things, predicted.of_entities, preset)
