@@ -180,7 +180,7 @@ def test_a_sweep_goes_on_after_a_bad_run(tmp_path, examples):
 def test_help_helps():
     run = in_a_process("--help")
     assert run.returncode == 0
-    for word in ("image=", "caption=", "attention: cmwp", "area_exponent: "):
+    for word in ("image=", "caption=", "attention: best, cam, centre, cmwp", "area_exponent: "):
         assert word in run.stdout
 
 
