@@ -74,12 +74,11 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     from rich.console import Console
 
     from eval.details import labels_csv, phrases_csv
-    from eval.evaluate import calibrated, choose, find_instances, has_maps, score_all, split_of
+    from eval.evaluate import choose, find_instances, has_maps, score_all, split_of
     from eval.flickr30k import AnnotatedPhotos
     from eval.kept import digest
     from eval.leaderboard import read_results
     from eval.manifest import origin
-    from eval.metrics import judge_all
     from eval.report import print_result, write_tables
 
     if not isinstance(photos, AnnotatedPhotos):
@@ -91,6 +90,7 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     predicted, gammas, manifest = ask(settings, photos, instances, output)
     gamma, tried = choose(predicted, gammas, chooser, split)
     known = predicted.known
+    scores, judged, scored = score_all(predicted, gamma, presets, settings.calibration)
     identity, chosen_on = manifest.pop("identity"), manifest.pop("chosen_on")
     result = {
         "name": manifest.pop("name"),
@@ -110,15 +110,14 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
         "coverage": None if known is None else {"phrases": len(known), "known": sum(known)},
         "seconds": None if predicted.clock is None else predicted.clock.to_dict(),
         "gammas": tried,
-        "presets": score_all(predicted, gamma, presets, settings.calibration),
+        "presets": scores,
     }
     of_run = [settings.calibration, settings.gamma, list(settings.gammas), plain_settings("presets", settings.presets)]
     save(result, output / "results", digest(identity, of_run, result["manifest"]["digest_of_photos"])[:6])
     print_result(Console(), result)
-    scored = calibrated(predicted.by_gamma[gamma], settings.calibration)
-    judged = judge_all(instances, scored, chooser)
-    write(folder / "phrases.csv", phrases_csv(judged, known, small=chooser.small).encode())
-    write(folder / "labels.csv", labels_csv(judged).encode())
+    of_phrases = judged[settings.choose_by]
+    write(folder / "phrases.csv", phrases_csv(of_phrases, known, small=chooser.small).encode())
+    write(folder / "labels.csv", labels_csv(of_phrases).encode())
     if settings.export:
         export(instances, scored, folder)
     tables = write_tables(output, read_results(output / "results"))

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.flickr30k import SPLITS, AnnotatedPhotos, instances, read_split
-from eval.metrics import calibrate, judge_all, summarise
-from eval.metrics import score_boxes as score_by_boxes
+from eval.metrics import Judged, calibrate, judge_all, recalls, score_judged
 from eval.pointing import entities, score_pointing
 from eval.predicting import Clock, Keeping, predict
 from eval.predictions import ScoredBoxes
@@ -173,20 +172,20 @@ def choose(
     if len(predicted.by_gamma) == 1:
         (gamma,) = predicted.by_gamma
         return gamma, {}
-    recalls = {}
+    tried = {}
     for gamma, predictions in predicted.by_gamma.items():
-        judged = judge_all(predicted.instances, predictions, preset)
-        found = summarise(judged, per_type=preset.per_type, rounds=0, seed=0)["recall"]
-        recalls[gamma] = {depth: found[depth] for depth in DEPTHS}
-    best = max(recalls, key=lambda gamma: sum(recalls[gamma].values()))
+        found = recalls(judge_all(predicted.instances, predictions, preset), per_type=preset.per_type)
+        tried[gamma] = {depth: found[depth] or 0.0 for depth in DEPTHS}
+    best = max(tried, key=lambda gamma: sum(tried[gamma].values()))
+    by_gamma = {str(gamma): recall for gamma, recall in tried.items()}
     saved = read_gammas(gammas.file)
     count = len({instance.photo for instance in predicted.instances})
     if saved.get(gammas.name, {}).get("photos", 0) > count:
-        return best, {str(gamma): recall for gamma, recall in recalls.items()}
+        return best, by_gamma
     saved[gammas.name] = {"gamma": best, "photos": count, "split": split, "chosen_by": "mean of R@1, R@5 and R@10"}
     gammas.file.parent.mkdir(parents=True, exist_ok=True)
     write(gammas.file, (json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
-    return best, {str(gamma): recall for gamma, recall in recalls.items()}
+    return best, by_gamma
 
 
 def calibrated(predictions: Iterable[Prediction], mode: str) -> list[Prediction]:
@@ -199,22 +198,28 @@ def has_maps(predicted: Predicted, gamma: float) -> bool:
     return predicted.of_entities is not None and any(one.mass for one in predicted.by_gamma[gamma])
 
 
-def score_all(predicted: Predicted, gamma: float, presets: Mapping[str, Preset], calibration: str) -> dict[str, Any]:
-    """The scores of every preset; what has no attention, as boxes of a file, is not asked to point with it.
+def score_all(
+    predicted: Predicted, gamma: float, presets: Mapping[str, Preset], calibration: str
+) -> tuple[dict[str, Any], dict[str, tuple[Judged, ...]], list[Prediction]]:
+    """The scores of every preset, the instances as those of boxes judged them, and the predictions so scored.
+
+    What has no attention, as boxes of a file, is not asked to point with it.
 
     Raises:
         ValueError: there is no such calibration.
     """
     predictions = calibrated(predicted.by_gamma[gamma], calibration)
     can_point = has_maps(predicted, gamma)
-    scores = {}
+    scores: dict[str, Any] = {}
+    judged: dict[str, tuple[Judged, ...]] = {}
     for name, preset in presets.items():
         if isinstance(preset, BoxProtocol):
-            scores[name] = score_by_boxes(predicted.instances, predictions, preset)
+            judged[name] = judge_all(predicted.instances, predictions, preset)
+            scores[name] = score_judged(judged[name], preset)
         elif preset.unit == "phrase" and (preset.point == "box" or can_point):
             scores[name] = score_pointing(predicted.instances, predictions, preset)
         elif preset.unit == "entity" and preset.point == "map" and can_point:
             assert predicted.of_entities is not None
             things = [entity.instance for entity in entities(predicted.instances)]
             scores[name] = score_pointing(things, predicted.of_entities, preset)
-    return scores
+    return scores, judged, predictions

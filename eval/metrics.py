@@ -229,8 +229,14 @@ def score_boxes(
     Raises:
         ValueError: as `judge_all` does.
     """
-    judged = judge_all(instances, predictions, protocol)
-    are_small = [is_small(instance, protocol.small) for instance in instances]
+    return score_judged(judge_all(instances, predictions, protocol), protocol, rounds=rounds, seed=seed)
+
+
+def score_judged(
+    judged: Sequence[Judged], protocol: BoxProtocol, *, rounds: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """The scores of `score_boxes`, of instances that were judged by this protocol."""
+    are_small = [is_small(one.instance, protocol.small) for one in judged]
     subsets = {
         "all": judged,
         "small": tuple(one for one, small in zip(judged, are_small, strict=True) if small),
