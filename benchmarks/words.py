@@ -40,7 +40,7 @@ from torch import Tensor
 from eval.flickr30k import AnnotatedPhoto, find_photos, load_photo
 from eval.words import coverage, is_hit, mean_average_precision, peak, said_words, word_probabilities
 from grounding import Grounder
-from grounding.command import write
+from grounding.files import write_file
 from grounding.phrases import noun_phrases, whole_phrase
 from grounding.records import Regions, Word
 
@@ -306,7 +306,7 @@ def main() -> None:
         summary |= {"pointing": pointing_summary(pointed), "phrases": [asdict(one) for one in pointed]}
         print_summary(Console(width=150), summary)
         if arguments.json:
-            write(arguments.json, json.dumps(summary, indent=1, ensure_ascii=False).encode())
+            write_file(arguments.json, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     except (ValueError, OSError) as error:
         parser.error(str(error))
 

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from grounding.command import attempt, printable, write
-from grounding.config import CONFIG_DIR, build_part, plain_settings, run_command
+from eval.settings import EvalSettings
+from grounding.command_line import attempt, run_command
+from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.files import write_file
+from grounding.messages import printable
 
 if TYPE_CHECKING:
     from eval.evaluate import Gammas, Predicted, Preset
@@ -31,7 +34,7 @@ DEFAULT = "efficientnet_lite2_tags"  # the model that a result need not name
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "eval_settings", EvalSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="eval", version_base="1.3")
@@ -116,8 +119,8 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     save(result, output / "results", digest(identity, of_run, result["manifest"]["digest_of_photos"])[:6])
     print_result(Console(), result)
     of_phrases = judged[settings.choose_by]
-    write(folder / "phrases.csv", phrases_csv(of_phrases, known, small=chooser.small).encode())
-    write(folder / "labels.csv", labels_csv(of_phrases).encode())
+    write_file(folder / "phrases.csv", phrases_csv(of_phrases, known, small=chooser.small).encode())
+    write_file(folder / "labels.csv", labels_csv(of_phrases).encode())
     if settings.export:
         export(instances, scored, folder)
     tables = write_tables(output, read_results(output / "results"))
@@ -261,7 +264,7 @@ def save(result: dict[str, Any], folder: Path, identity: str) -> None:
     words = (result["name"], result["manifest"]["split"] or "", identity)
     name = "_".join(re.sub(r"[^\w.-]+", "_", word).strip("_") for word in words if word)
     content = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write(folder / f"{name}.json", content.encode())
+    write_file(folder / f"{name}.json", content.encode())
 
 
 def stamps(settings: dict[str, Any]) -> list[list[int]]:

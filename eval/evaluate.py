@@ -17,7 +17,7 @@ from eval.predicting import Clock, Keeping, predict
 from eval.predictions import ScoredBoxes
 from eval.protocols import BoxProtocol, PointingProtocol
 from eval.records import Instance, Prediction
-from grounding.command import write
+from grounding.files import write_file
 from grounding.pipeline import Grounder
 
 Preset = BoxProtocol | PointingProtocol
@@ -184,7 +184,7 @@ def choose(
         return best, by_gamma
     saved[gammas.name] = {"gamma": best, "photos": count, "split": split, "chosen_by": "mean of R@1, R@5 and R@10"}
     gammas.file.parent.mkdir(parents=True, exist_ok=True)
-    write(gammas.file, (json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
+    write_file(gammas.file, (json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
     return best, by_gamma
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import grounding
-from grounding.command import write
+from grounding.files import write_file
 
 # What word maps are computed by, predictions of them, and proposals that are not stored; below the folder of packages.
 ATTENDING = ("grounding/attention/*.py", *(f"grounding/{name}.py" for name in ("images", "models", "vocabulary")))
@@ -42,7 +42,7 @@ def keep(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    write_file(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def digest(*things: Any) -> str:

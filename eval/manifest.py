@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.report import METHODS, PROPOSALS
-from grounding.config import PATHS
+from grounding.quoting import PATHS
 
 PACKAGES = ("phrase-grounding", "torch", "timm", "spacy")
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from eval.records import Instance, Prediction
-from grounding.command import write
+from grounding.files import write_file
 from grounding.records import Regions
 
 FILE_NAME = re.compile(r"(?P<photo>.+)_(?P<sentence>\d+)_(?P<phrase>\d+)(?:\.txt)?")
@@ -88,7 +88,7 @@ def write_text(
         ]
         path, content = folder / f"{_name(instance, first)}.txt", "".join(lines).encode()
         if path.name not in there or path.read_bytes() != content:
-            write(path, content)
+            write_file(path, content)
 
 
 def write_json(path: str | Path, instances: Sequence[Instance], predictions: Sequence[Prediction]) -> None:
@@ -114,7 +114,7 @@ def write_json(path: str | Path, instances: Sequence[Instance], predictions: Seq
         records.append(json.dumps(record))
     text = "\n".join(records) if path.suffix.lower() == ".jsonl" else "[" + ",\n".join(records) + "]"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, (text + "\n").encode())
+    write_file(path, (text + "\n").encode())
 
 
 def _read_text(folder: Path, instances: Sequence[Instance], first: int) -> ScoredBoxes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.flickr30k import TYPES
 from eval.published import COLUMNS, PaperRow, published
-from grounding.command import as_png, write
+from grounding.files import png_bytes, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,11 +159,11 @@ def write_tables(folder: Path, results: Sequence[Result]) -> list[Path]:
         "txt": as_text(results).encode(),
         "csv": as_csv(results).encode(),
         "json": as_json(results).encode(),
-        "png": as_png(draw_tables(results)),
+        "png": png_bytes(draw_tables(results)),
     }
     paths = [folder / f"tables.{ending}" for ending in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        write(path, content)
+        write_file(path, content)
     return paths
 
 

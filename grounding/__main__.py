@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from grounding.command import about, as_png, attempt, example_photos, new_names, printable, write
-from grounding.config import CONFIG_DIR, FREE_TEXT, build_grounder, free_texts, run_command
+from grounding.command_line import attempt, free_texts, run_command
+from grounding.config import CONFIG_DIR, GroundSettings, build_grounder
+from grounding.examples import example_photos
+from grounding.files import png_bytes, unused_names, write_file
+from grounding.messages import describe_failure, printable
+from grounding.quoting import FREE_TEXT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +27,7 @@ SHEET = 12  # pictures at most that are also shown together on one sheet
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "ground_settings", GroundSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
@@ -54,7 +58,7 @@ def ground_all(settings: Any, folder: Path) -> int:
         from grounding.images import load_image
     pictures: list[Image] = []
     failures = 0
-    names = new_names([path for path, _ in tasks], folder)
+    names = unused_names([path for path, _ in tasks], folder)
     for (path, texts), name in zip(
         track(tasks, "grounding", console=console, transient=True, disable=len(tasks) == 1), names, strict=True
     ):
@@ -64,18 +68,18 @@ def ground_all(settings: Any, folder: Path) -> int:
             picture = draw_grounding(image, grounding)
         except (ValueError, RuntimeError, TypeError, ArithmeticError, IndexError, MemoryError) as error:
             failures += 1
-            message = about(path, error)
+            message = describe_failure(path, error)
             log.error("error: %s", message)
-            write(folder / f"{name}.json", _as_json({"image": printable(path), "error": message}))
+            write_file(folder / f"{name}.json", _as_json({"image": printable(path), "error": message}))
             continue
-        write(folder / f"{name}.png", as_png(picture))
-        write(folder / f"{name}.json", _as_json({"image": printable(path), **grounding.to_dict()}))
+        write_file(folder / f"{name}.png", png_bytes(picture))
+        write_file(folder / f"{name}.json", _as_json({"image": printable(path), **grounding.to_dict()}))
         console.print(_table(path, grounding))
         if len(tasks) <= SHEET:
             pictures.append(picture)
     if len(pictures) > 1:
-        (name,) = new_names([Path("all")], folder)
-        write(folder / f"{name}.png", as_png(draw_sheet(pictures)))
+        (name,) = unused_names([Path("all")], folder)
+        write_file(folder / f"{name}.png", png_bytes(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
     return failures
 

@@ -22,7 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from grounding.command import in_one_line, write
+from grounding.files import write_file
+from grounding.messages import one_line
 from grounding.models import (
     LARGEST,
     LITE2,
@@ -128,7 +129,7 @@ def save_checkpoint(
     else:  # the trainer's own things may be there; the settings come last, and without them it is no checkpoint
         contents |= text
     for name, content in contents.items():
-        write(folder / name, content)
+        write_file(folder / name, content)
 
 
 def _describe(classifier: Classifier, settings: Mapping[str, Any], only_head: bool) -> _Settings:
@@ -211,7 +212,7 @@ def _create(folder: Path, contents: Mapping[str, bytes]) -> None:
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:80]}.", suffix=".part"))
     try:
         for name, content in contents.items():
-            write(part / name, content)
+            write_file(part / name, content)
         part.chmod(0o755)
         part.rename(folder)
     finally:
@@ -313,7 +314,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: truncated, or not safetensors: {in_one_line(error)}") from None
+        raise ValueError(f"{path}: truncated, or not safetensors: {one_line(error)}") from None
 
 
 def _blank(settings: _Settings, units: int) -> nn.Module:

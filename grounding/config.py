@@ -1,13 +1,11 @@
 """Settings: where they are, and the grounder that they describe. Hydra's border; nothing beyond knows of it."""
 
-import os
-import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from grounding.quoting import quote
 
 if TYPE_CHECKING:
     from grounding.pipeline import Grounder
@@ -15,14 +13,6 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent
 # An installed wheel carries conf/ inside the package; a checkout keeps it beside the package.
 CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()))
-
-FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are anything a person types, any number of them
-# … and one path; in a sweep Hydra splits it at commas.
-PATHS = (
-    *("output", "results", "predictions", "model.checkpoint", "proposals.path"),
-    *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
-    *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
-)
 
 
 @dataclass
@@ -49,148 +39,8 @@ class GroundSettings:
     device: str = "auto"
 
 
-@dataclass
-class ProposeSettings:
-    """What ``python -m proposals`` takes."""
-
-    proposals: Any
-    output: str
-    data: Any = None
-    image: list[str] = field(default_factory=list)
-    workers: int | None = None
-    draw: int = 0
-
-
-@dataclass
-class DoctorSettings:
-    """What ``python -m eval.doctor`` takes."""
-
-    data: Any = None
-    workers: int | None = None
-
-
-@dataclass
-class TrainSettings:
-    """What ``python -m train`` takes; photos and models are for the tag classifier."""
-
-    task: Any = None
-    model: Any = None
-    data: Any = None
-    validation: Any = None
-
-
-@dataclass
-class EvalSettings:
-    """What ``python -m eval`` takes."""
-
-    data: Any
-    model: Any
-    attention: Any
-    proposals: Any
-    presets: Any
-    gammas: list[float]
-    choose_by: str
-    calibration: str
-    overlap: float
-    worn: float
-    first: int
-    export: bool
-    output: str
-    device: str
-    gamma: float | None = None
-    predictions: str | None = None
-    name: str | None = None
-
-
-@dataclass
-class LeaderboardSettings:
-    """What ``python -m eval.leaderboard`` takes."""
-
-    results: str
-    output: str
-
-
-def register_settings() -> None:
-    """Make the settings' types known to Hydra."""
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
-    ConfigStore.instance().store(name="propose_settings", node=ProposeSettings)
-    ConfigStore.instance().store(name="doctor_settings", node=DoctorSettings)
-    ConfigStore.instance().store(name="train_settings", node=TrainSettings)
-    ConfigStore.instance().store(name="eval_settings", node=EvalSettings)
-    ConfigStore.instance().store(name="leaderboard_settings", node=LeaderboardSettings)
-
-
-def run_command(run: Callable[[], None]) -> None:
-    """Run a command that Hydra wraps, and leave with its exit code: 0, 1 after an error of one line, 130 on Ctrl-C."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from grounding.command import all_completed, leave_interrupted
-
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of settings reach us, and leave as one line
-    sys.argv[1:] = quote_free_text(sys.argv[1:])
-    register_settings()
-    try:
-        run()
-        if not all_completed():
-            sys.exit(1)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        sys.exit(f"error: {one_line(error)}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        leave_interrupted()
-
-
-def quote_free_text(arguments: list[str]) -> list[str]:
-    """Quote texts and paths for Hydra, whose grammar would read them.
-
-    ``image=``, ``caption=`` and ``phrases=`` may be given several times; the first occurrence then carries the list.
-
-    >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
-    ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']
-    """
-    is_sweep = "-m" in arguments or "--multirun" in arguments
-    texts: dict[str, list[str]] = {}
-    others: list[str] = []
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if equals and name in FREE_TEXT:
-            if name not in texts:
-                others.append(name)
-            texts.setdefault(name, []).append(text)
-        elif equals and name in PATHS and not is_sweep:
-            others.append(f"{name}={quote(text)}")
-        else:
-            others.append(argument)
-    return [
-        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else other for other in others
-    ]
-
-
-def quote(text: str) -> str:
-    """Text as a value that Hydra and OmegaConf hand on unchanged.
-
-    In a quoted string backslashes count only before a quote, and before ``${``, which would be an interpolation.
-    """
-    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
-    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)
-    text = re.sub(r"(\\+)$", lambda match: match[1] * 2, text)
-    return f"'{text}'"
-
-
-def free_texts(settings: Any, name: str) -> list[str]:
-    """The texts of a setting as typed, even where one is OmegaConf's word for a missing value ("???")."""
-    from omegaconf import OmegaConf
-
-    texts = OmegaConf.to_container(settings[name], resolve=True)
-    assert isinstance(texts, list)
-    return texts
-
-
-def one_line(error: BaseException) -> str:
-    """The message of one of Hydra's or OmegaConf's errors, which have several lines, as one."""
+def settings_error(error: BaseException) -> str:
+    """The message of an error of Hydra or OmegaConf, which has several lines, as one line."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
     return " ".join(message.split())
 
@@ -211,7 +61,7 @@ def plain_settings(name: str, settings: Any) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise ValueError(f"Missing mandatory value: {error.full_key}") from error
     except OmegaConfBaseException as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(settings_error(error)) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -231,7 +81,7 @@ def build_part(settings: dict[str, Any]) -> Any:
         target = get_method(values.pop("_target_"))
         return partial(target, **values) if is_partial else target(**values)
     except Exception as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(settings_error(error)) from error
 
 
 def _built(value: Any) -> Any:
@@ -281,12 +131,13 @@ def load_grounder(overrides: list[str]) -> "Grounder":
         ValueError: there is no such setting, or a part cannot be made.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
 
-    register_settings()
+    ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
     try:
         with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
             settings = compose("ground", overrides=overrides)
     except HydraException as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(settings_error(error)) from error
     return build_grounder(settings)

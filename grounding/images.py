@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from grounding.command import in_one_line
+from grounding.messages import one_line
 
 ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 
@@ -90,7 +90,7 @@ def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     except MemoryError:
         raise
     except Exception as error:  # of broken files the readers of some formats raise anything
-        raise ValueError(f"{name}: cannot be read: {in_one_line(error) or type(error).__name__}") from None
+        raise ValueError(f"{name}: cannot be read: {one_line(error) or type(error).__name__}") from None
 
 
 def decode(content: bytes, *, name: str, enough: int | None = None) -> Image.Image:

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from grounding.command import as_png, attempt, example_photos, new_names, printable, write
-from grounding.config import CONFIG_DIR, build_part, free_texts, plain_settings, run_command
+from grounding.command_line import attempt, free_texts, run_command
+from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.examples import example_photos
+from grounding.files import png_bytes, unused_names, write_file
+from grounding.messages import printable
+from proposals.settings import ProposeSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +35,7 @@ LISTED = 20  # photos that failed, at the end
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "propose_settings", ProposeSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="propose", version_base="1.3")
@@ -162,7 +166,7 @@ def _draw(photos: "Photos", output: Path, settings: dict[str, Any], count: int, 
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     stored, propose = Stored(output), build_part(settings)
-    names = new_names([photos.folder / name for name in photos.names], folder)
+    names = unused_names([photos.folder / name for name in photos.names], folder)
     pictures = zip(photos.names, names, strict=True)
     for photo, name in track(pictures, "drawing", total=len(names), console=console, transient=True):
         image = load_image(photos.folder / photo)
@@ -170,7 +174,7 @@ def _draw(photos: "Photos", output: Path, settings: dict[str, Any], count: int, 
             image = stretch(image, photos.sizes[photo])
         contours = propose.contour_map(image) if hasattr(propose, "contour_map") else None
         picture = draw_regions(image, stored(image), count=count, contours=contours)
-        write(folder / f"{name}.png", as_png(picture))
+        write_file(folder / f"{name}.png", png_bytes(picture))
     log.info("pictures are in %s", printable(folder))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from grounding.images import ImageSource, load_image
+from grounding.limits import check_limits
 from grounding.records import Regions
 from proposals.edges import EdgeDetector, gradient_edges, shrink, thin
-from proposals.settings import check_limits
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for boxes
 

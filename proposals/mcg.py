@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from grounding.images import ImageSource, load_image
+from grounding.limits import check_limits
 from grounding.records import Segments
 from proposals.edges import EdgeDetector, Pixels, shrink
 from proposals.grouping import Groups, Reals, group
 from proposals.hierarchy import Hierarchy, Partition, build_hierarchies, calibrate, contour_map
 from proposals.ranking import RANKER, diversify, load_forest
-from proposals.settings import check_limits
 from proposals.spectral import globalise
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments

@@ -1,12 +1,16 @@
-"""Limits of settings, said in one way."""
+"""The settings of ``python -m proposals``."""
+
+from dataclasses import dataclass, field
+from typing import Any
 
 
-def check_limits(owner: str, **limits: tuple[float, float, float]) -> None:
-    """Check settings given as (value, least, most).
+@dataclass
+class ProposeSettings:
+    """What ``python -m proposals`` takes."""
 
-    Raises:
-        ValueError: a value is no number, or out of its limits.
-    """
-    for name, (value, least, most) in limits.items():
-        if not isinstance(value, int | float) or not least <= value <= most:
-            raise ValueError(f"{owner}: {name} must be from {least:g} to {most:g}, got {value!r}")
+    proposals: Any
+    output: str
+    data: Any = None
+    image: list[str] = field(default_factory=list)
+    workers: int | None = None
+    draw: int = 0

@@ -28,8 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grounding.command import in_one_line, printable
 from grounding.images import ImageSource, load_image
+from grounding.messages import one_line, printable
 from grounding.records import Regions, Segments
 
 FORMAT = b"phrase-grounding proposals 1"
@@ -111,7 +111,7 @@ class Stored:
         try:
             return set(self._photos())
         except DAMAGE as error:
-            raise ValueError(f"{self.path}: damaged: {in_one_line(error)}") from None
+            raise ValueError(f"{self.path}: damaged: {one_line(error)}") from None
 
     def failed(self) -> dict[str, str]:
         """The files that could not be read, and why."""
@@ -172,7 +172,7 @@ def _open(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
         found = file.attrs.get("format")
     except DAMAGE as error:
-        raise ValueError(f"{path}: no store of proposals, or cut short: {in_one_line(error)}") from None
+        raise ValueError(f"{path}: no store of proposals, or cut short: {one_line(error)}") from None
     if not isinstance(found, bytes) or found != FORMAT:
         raise ValueError(f"{path}: no store of proposals of this version ({FORMAT.decode()})")
     return file
@@ -190,7 +190,7 @@ def _array(group: h5py.Group, name: str, kinds: str, stop: int | None = None) ->
     try:
         return np.asarray(data[:stop])
     except DAMAGE as error:
-        raise ValueError(f"{group.file.filename}: {data.name} is damaged: {in_one_line(error)}") from None
+        raise ValueError(f"{group.file.filename}: {data.name} is damaged: {one_line(error)}") from None
 
 
 def _own(parent: h5py.Group, name: str, kind: type) -> Any:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grounding.command import about
 from grounding.config import build_part
 from grounding.images import load_image, stretch
+from grounding.messages import describe_failure
 from grounding.processes import in_processes
 from proposals.store import File, Stored, key_of
 from proposals.writer import Entry, arrays_of, stamp_of
@@ -53,7 +53,7 @@ class Worker:
             arrays = None if is_known else arrays_of(self.propose(path if image is loaded else image))
             return Entry(File(name, key, stamp), (image.shape[1], image.shape[2]), arrays)
         except Exception as error:  # also those of libraries
-            return Failure(name, about(path, error))
+            return Failure(name, describe_failure(path, error))
 
 
 def stamp_at(path: Path, size: tuple[int, int] | None) -> str:

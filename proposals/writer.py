@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from grounding.command import in_one_line, printable, write
+from grounding.files import write_file
+from grounding.messages import one_line, printable
 from grounding.records import Regions, Segments
 from proposals.store import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
 
@@ -111,7 +112,7 @@ class Writer:
                     _add(file, entry)
                 file.flush()
                 content = file.id.get_file_image()
-            write(self.folder / f"{self._number:06}.h5", content)
+            write_file(self.folder / f"{self._number:06}.h5", content)
             self._pending = []
         self._flushed = time.monotonic()
 
@@ -152,7 +153,7 @@ class Writer:
             os.replace(joined, self.path)
         except DAMAGE as error:
             number = getattr(error, "errno", None)  # HDF5 has it, and says much more
-            reason = os.strerror(number) if number else in_one_line(error)
+            reason = os.strerror(number) if number else one_line(error)
             raise OSError(f"{self.path} cannot be written: {reason}") from None
         finally:
             joined.unlink(missing_ok=True)

@@ -213,14 +213,14 @@ def test_a_first_write_that_fails_leaves_nothing(small, tmp_path, failing, monke
 
 
 def test_a_folder_is_no_checkpoint_until_all_is_written(small, tmp_path, monkeypatch):
-    write = grounding.checkpoint.write
+    write = grounding.checkpoint.write_file
 
     def fail_at_last(path, content):
         if path.name == "settings.json":
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(grounding.checkpoint, "write", fail_at_last)
+    monkeypatch.setattr(grounding.checkpoint, "write_file", fail_at_last)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, small)
     with pytest.raises(ValueError, match=r"is no checkpoint, .*: it lacks settings\.json$"):

@@ -4,20 +4,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from command_settings import composed
 from hydra.utils import get_method
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from grounding.config import CONFIG_DIR, free_texts, quote, quote_free_text, register_settings
-
-
-def composed(*overrides, config="ground"):
-    register_settings()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose(config, overrides=list(overrides))
-
+from grounding.command_line import free_texts
+from grounding.config import CONFIG_DIR
+from grounding.quoting import quote, quote_free_text
 
 AWKWARD = [
     'A man, 40 (left), says "hi"',

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from command_settings import composed
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +16,7 @@ from eval.doctor import checks
 from eval.doctor.__main__ import findings_of, places_of
 from eval.doctor.survey import Facts, Places, Surveyor, facts_of
 from eval.flickr30k import TYPES
-from grounding.config import CONFIG_DIR, quote_free_text, register_settings
+from grounding.quoting import quote_free_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCES = (
@@ -241,9 +241,7 @@ def test_processes_tell_the_same_facts(entities, photos):
 
 
 def settings_of(*words):
-    register_settings()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose("doctor", overrides=quote_free_text(list(words)))
+    return composed(*quote_free_text(list(words)), config="doctor")
 
 
 @pytest.mark.parametrize(

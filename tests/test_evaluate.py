@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_settings import composed
 from PIL import Image
 from safetensors.torch import load_file
-from test_config import composed
 
 import eval.__main__ as command
 from eval.evaluate import Gammas, candidates, find_instances, read_gammas, split_of
@@ -19,7 +19,7 @@ from eval.flickr30k import annotated_photos, instances
 from eval.predicting import Clock, Keeping, predict
 from eval.predictions import read_predictions
 from grounding.attention import ExcitationBackprop
-from grounding.config import quote_free_text
+from grounding.quoting import quote_free_text
 from grounding.records import Regions
 from grounding.scoring import score_regions, suppress
 

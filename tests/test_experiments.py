@@ -6,12 +6,13 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+import command_settings
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from grounding.config import CONFIG_DIR, build_part, plain_settings, quote_free_text, register_settings
+from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.quoting import quote_free_text
 from train.recipe import TagTraining
 
 EXPERIMENTS = sorted(path.stem for path in Path(CONFIG_DIR).glob("experiment/*.yaml"))
@@ -26,9 +27,7 @@ OF_TRAINING = [name for name in EXPERIMENTS if "python -m train" in head_of(name
 
 
 def composed(*overrides, config="train", **options):
-    register_settings()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return compose(config, overrides=quote_free_text(list(overrides)), **options)
+    return command_settings.composed(*quote_free_text(list(overrides)), config=config, **options)
 
 
 def alike(values):

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from command_settings import composed
 from test_report import result
 
 from eval.leaderboard import check_result, leaderboard, read_results
 from eval.leaderboard.__main__ import write_page
 from eval.published import published
-from grounding.config import CONFIG_DIR, quote_free_text, register_settings
+from grounding.quoting import quote_free_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,10 +27,7 @@ def folder(tmp_path):
 
 
 def write(*words):
-    register_settings()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        settings = compose("leaderboard", overrides=quote_free_text(list(words)))
-    return write_page(settings)
+    return write_page(composed(*quote_free_text(list(words)), config="leaderboard"))
 
 
 def tables(page):

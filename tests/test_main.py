@@ -9,13 +9,13 @@ from itertools import count
 
 import numpy as np
 import pytest
+from command_settings import composed
 from omegaconf import OmegaConf
 from PIL import Image
-from test_config import composed
 
 import grounding.__main__ as command
-from grounding.command import write
-from grounding.config import quote_free_text
+from grounding.files import write_file
+from grounding.quoting import quote_free_text
 
 ROOT = command.Path(command.__file__).resolve().parent.parent
 
@@ -108,14 +108,14 @@ def test_a_command_that_makes_no_sense_says_what_would(ground, photos, words, me
 
 def test_nothing_is_left_half_written(tmp_path, monkeypatch):
     target = tmp_path / "result.json"
-    write(target, b"before")
+    write_file(target, b"before")
 
     def fail(source, destination):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match=r"result\.json cannot be written: No space left"):
-        write(target, b"after")
+        write_file(target, b"after")
     assert target.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from command_settings import composed
 from PIL import Image
 
 from eval.flickr30k import find_photos, load_photo
-from grounding.config import CONFIG_DIR, quote_free_text, register_settings
 from grounding.images import load_image
 from grounding.photos import photos_below, photos_listed
+from grounding.quoting import quote_free_text
 from grounding.records import Regions
 from proposals.__main__ import propose_all
 from proposals.store import Stored
@@ -53,9 +53,7 @@ def photos(tmp_path):
 
 
 def propose(*words, mean=None):
-    register_settings()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        settings = compose("propose", overrides=quote_free_text(["workers=0", *words]))
+    settings = composed(*quote_free_text(["workers=0", *words]), config="propose")
     settings.proposals = {"_target_": "test_propose.Mean"} | (mean or {})
     return propose_all(settings)
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import hydra
 
-from grounding.command import attempt, printable
-from grounding.config import CONFIG_DIR, build_part, plain_settings, run_command
+from grounding.command_line import attempt, run_command
+from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.messages import printable
+from train.settings import TrainSettings
 
 log = logging.getLogger("train")
 
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "train_settings", TrainSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")

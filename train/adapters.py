@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grounding.command import printable, write
+from grounding.files import write_file
+from grounding.limits import check_limits
+from grounding.messages import printable
 from grounding.photos import rows
-from proposals.settings import check_limits
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
@@ -142,7 +143,7 @@ def _write_manifest(target: Path, folder: Path, source: str, tagged: Sequence[tu
     home = target.parent.resolve()
     start = folder.relative_to(home) if folder.is_relative_to(home) else folder
     lines = [json.dumps({"image": (start / name).as_posix(), "source": source, **values}) for name, values in tagged]
-    write(target, "".join(line + "\n" for line in lines).encode())
+    write_file(target, "".join(line + "\n" for line in lines).encode())
     log.info("%d photos, %d different tags", len(tagged), len({tag for _, values in tagged for tag in values["tags"]}))
     return target
 

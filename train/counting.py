@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grounding.command import write
+from grounding.files import write_file
 from train.data import Tagged, TaggedShards
 from train.state import same_as
 from train.vocabulary import TagVocabulary, build_vocabulary
@@ -71,7 +71,7 @@ def count_shards(data: TaggedShards, path: Path, *, size: int, least: int, lemma
     if found is None:
         found = count_words(_in_shards(data), size=size, least=least, lemmatise=lemmatise)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps({"key": key, **asdict(found)}).encode())
+        write_file(path, json.dumps({"key": key, **asdict(found)}).encode())
     return found
 
 

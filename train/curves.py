@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grounding.command import write
+from grounding.files import write_file
 
 COLUMNS = ("step", "epoch", "rate", "loss", "photos_per_second", "validation_loss", "mean_ap")
 
@@ -23,9 +23,9 @@ def write_log(folder: Path, rows: Sequence[Row], *, with_picture: bool) -> None:
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _short(row.get(name)) for name in COLUMNS} for row in rows)
-    write(folder / "log.csv", table.getvalue().encode())
+    write_file(folder / "log.csv", table.getvalue().encode())
     if with_picture:
-        write(folder / "curves.png", draw_curves(rows))
+        write_file(folder / "curves.png", draw_curves(rows))
 
 
 def _short(value: float | None) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grounding.command import in_one_line
+from grounding.messages import one_line
 from grounding.photos import photos_below, rows
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ def _members(url: str, *, with_photos: bool) -> Iterator[tuple[str, str, bytes]]
     except FileNotFoundError:
         raise ValueError(f"{url}: no such shard") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError, ImportError, ValueError) as error:
-        raise ValueError(f"{url}: cannot be read to its end: {in_one_line(error)}") from None
+        raise ValueError(f"{url}: cannot be read to its end: {one_line(error)}") from None
 
 
 def _of_shard(key: str, files: dict[str, bytes], first: int | None) -> tuple[Tagged, bytes | str]:

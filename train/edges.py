@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grounding.command import write
+from grounding.files import write_file
 from grounding.images import load_image, to_pixels
+from grounding.limits import check_limits
 from proposals.bsds import find_photos, read_annotated
 from proposals.edge_network import EdgeNetwork, side_losses
-from proposals.settings import check_limits
 
 NEAR = 2  # pixels, within which people mean the same edge
 OUTPUT_WEIGHTS = (1.0, 0.5, 0.3, 0.3, 0.3, 0.3)  # of the losses: fused, finest, and the sides from coarse to fine
@@ -116,10 +116,10 @@ def train_edges(
             running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
             progress.update(bar, advance=1, loss=f"loss {running:.4f}")
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == training.steps:
-                write(target, _half(average, step + 1, signature))
+                write_file(target, _half(average, step + 1, signature))
                 _save_state(state, signature, step + 1, network, average, optimiser)
     if not target.exists():  # finished before, and lost since
-        write(target, _half(average, first, signature))
+        write_file(target, _half(average, first, signature))
     return target
 
 
@@ -234,7 +234,7 @@ def _save_state(
     tensors |= {f"average.{name}": value for name, value in average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    write(path, save({n: v.contiguous() for n, v in tensors.items()}, {"step": str(step), "settings": signature}))
+    write_file(path, save({n: v.contiguous() for n, v in tensors.items()}, {"step": str(step), "settings": signature}))
 
 
 def _resume(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grounding.command import write
+from grounding.files import write_file
 from train.data import TaggedPhotos
 from train.loading import ALONE, Batch, Share, View, batches_in_order, order_of_epoch, padded
 from train.state import same_as
@@ -95,7 +95,7 @@ def compute_features(
                     kept.size = file.tell()
                     unreadable = list(kept.unreadable.items())
                     known = {"key": key, "done": kept.done, "size": kept.size, "unreadable": unreadable}
-                    write(beside, json.dumps(known).encode())
+                    write_file(beside, json.dumps(known).encode())
                 report(kept.done, views * len(data))
     readable = np.ones(len(data), bool)
     readable[list(kept.unreadable)] = False

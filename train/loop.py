@@ -22,7 +22,8 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from eval.words import mean_average_precision
 from grounding.checkpoint import save_checkpoint
-from grounding.command import in_one_line, printable, write
+from grounding.files import write_file
+from grounding.messages import one_line, printable
 from grounding.models import LITE2, Classifier, head_of, with_units
 from grounding.vocabulary import Vocabulary
 from train.counting import Counted, count_shards, count_words
@@ -531,7 +532,7 @@ class _Run:
         if self.share.rank != 0:
             return
         if self.unreadable:
-            write(self.aside / UNREADABLE, "".join(f"{printable(why)}\n" for why in self.unreadable).encode())
+            write_file(self.aside / UNREADABLE, "".join(f"{printable(why)}\n" for why in self.unreadable).encode())
         if with_model:
             current = self._swap_in_average()
             save_checkpoint(
@@ -576,7 +577,7 @@ class _Run:
             self.step, self.rows = state["step"], state["rows"]
             self._note(tuple(state["unreadable"]))
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{path}: no state of this training: {in_one_line(error)}; delete it") from None
+            raise ValueError(f"{path}: no state of this training: {one_line(error)}; delete it") from None
 
 
 def cosine(step: int, steps: int) -> float:

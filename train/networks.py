@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grounding.command import in_one_line
+from grounding.messages import one_line
 from grounding.models import Classifier, head_of, with_units
 from grounding.vocabulary import Vocabulary
 
@@ -30,7 +30,7 @@ def last_map(network: nn.Module, crop: int) -> int:
             device = next(network.parameters()).device
             responses = network.eval()(torch.linspace(-1, 1, 3 * crop * crop, device=device).view(1, 3, crop, crop))
     except RuntimeError as error:
-        raise ValueError(f"the network takes no photos of training.crop={crop} pixels: {in_one_line(error)}") from None
+        raise ValueError(f"the network takes no photos of training.crop={crop} pixels: {one_line(error)}") from None
     finally:
         for handle in handles:
             handle.remove()

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grounding.command import write
+from grounding.files import write_file
 from grounding.images import load_image
+from grounding.limits import check_limits
 from proposals.bsds import find_photos, read_annotated
 from proposals.coco import Photo, read_photos, true_masks
 from proposals.edges import EdgeDetector, shrink
@@ -25,7 +26,6 @@ from proposals.grouping import group
 from proposals.mcg import LONGEST_SIDE, MCG_CANDIDATES, find_hierarchies, to_segments
 from proposals.overlaps import mask_overlaps
 from proposals.ranking import forest_of, save_forest
-from proposals.settings import check_limits
 
 _Job = tuple[str, int, str, int, str | None, int]  # kind, index, folder, samples, weights of edges, seed
 LEAST_SEGMENT = 0.002  # of the photo's area; smaller segments of BSDS500 are no objects
@@ -97,7 +97,7 @@ def train_ranker(
         forest.fit(np.concatenate([x for x, _ in chosen]), np.concatenate([y for _, y in chosen]))
         path = target if fold < 0 else target.parent / "folds" / f"fold_{fold}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, save_forest(forest_of(forest), **about))
+        write_file(path, save_forest(forest_of(forest), **about))
     return target
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proposals.settings import check_limits
+from grounding.limits import check_limits
 from train.loading import View
 
 

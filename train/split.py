@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from grounding.attention.trace import Tracer
-from grounding.command import in_one_line
+from grounding.messages import one_line
 
 
 def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
@@ -25,7 +25,7 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
     try:
         graph = _Tracer().trace(network)
     except Exception as error:  # whatever the network's own code raises on a tracer's proxies
-        raise ValueError(f"{where}: torch.fx cannot trace the network: {in_one_line(error)}") from None
+        raise ValueError(f"{where}: torch.fx cannot trace the network: {one_line(error)}") from None
     _follow_the_mode(graph)
     photos = next(node for node in graph.nodes if node.op == "placeholder")
     answer = next(node for node in graph.nodes if node.op == "output").args[0]

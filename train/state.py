@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grounding.command import in_one_line, write
+from grounding.files import write_file
+from grounding.messages import one_line
 
 # What stands in JSON for a tensor, for one whose channels lie together in memory, and for a dictionary by numbers.
 _TENSOR, _CHANNELS_LAST, _PAIRS = "__tensor__", "__channels_last__", "__pairs__"
@@ -24,7 +25,7 @@ def save_state(path: Path, state: Any) -> None:
 
     tensors: dict[str, Tensor] = {}
     plain = json.dumps(_pack(state, tensors))
-    write(path, save({name: value.contiguous() for name, value in tensors.items()}, {"state": plain}))
+    write_file(path, save({name: value.contiguous() for name, value in tensors.items()}, {"state": plain}))
 
 
 def load_state(path: Path) -> Any:
@@ -43,9 +44,9 @@ def load_state(path: Path) -> Any:
                 raise ValueError("it has tensors, but no state")
             return _unpack(json.loads(written), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except OSError as error:  # says nothing about what is in the file
-        raise OSError(f"{path} cannot be read: {in_one_line(error)}") from None
+        raise OSError(f"{path} cannot be read: {one_line(error)}") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no state of a training run, or damaged: {in_one_line(error)}; delete it") from None
+        raise ValueError(f"{path}: no state of a training run, or damaged: {one_line(error)}; delete it") from None
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

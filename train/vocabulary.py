@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from grounding.command import printable
-from proposals.settings import check_limits
+from grounding.limits import check_limits
+from grounding.messages import printable
 
 if TYPE_CHECKING:
     from spacy.tokens import Span

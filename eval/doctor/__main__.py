@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from grounding.command import attempt, printable, write
-from grounding.config import CONFIG_DIR, plain_settings, run_command
+from eval.settings import DoctorSettings
+from grounding.command_line import attempt, run_command
+from grounding.config import CONFIG_DIR, plain_settings
+from grounding.files import write_file
+from grounding.messages import printable
 
 if TYPE_CHECKING:
     from eval.doctor.checks import Finding
@@ -24,7 +27,7 @@ TARGET = "eval.flickr30k.annotated_photos"  # of data=flickr30k
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "doctor_settings", DoctorSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="doctor", version_base="1.3")
@@ -61,7 +64,7 @@ def examine(settings: Any) -> bool:
         "seconds": round(seconds, 1),
     }
     path = Path(HydraConfig.get().runtime.output_dir) / "doctor.json"
-    write(path, json.dumps(result, indent=1).encode())
+    write_file(path, json.dumps(result, indent=1).encode())
     said = f"{wrong} of {len(findings)} findings are wrong" if wrong else "all is well"
     log.info("%s; read %s photos' files in %.1f s; %s", said, f"{len(facts):,}", seconds, printable(path))
     return not wrong

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.flickr30k import read_annotations, read_sentences
-from grounding.command import about
 from grounding.images import decode
+from grounding.messages import describe_failure
 from grounding.processes import in_processes
 
 TOGETHER = 50  # photos that travel to a process at once
@@ -105,5 +105,5 @@ def _photo(name: str, places: Places) -> tuple[tuple[int, int] | None, str]:
     try:
         photo = decode(path.read_bytes(), name=str(path))
     except Exception as error:  # also those of the readers of some formats
-        return None, about(path, error)
+        return None, describe_failure(path, error)
     return (photo.height, photo.width), ""

@@ -6,15 +6,18 @@ from typing import Any
 
 import hydra
 
-from grounding.command import attempt, printable, write
-from grounding.config import CONFIG_DIR, run_command
+from eval.settings import LeaderboardSettings
+from grounding.command_line import attempt, run_command
+from grounding.config import CONFIG_DIR
+from grounding.files import write_file
+from grounding.messages import printable
 
 log = logging.getLogger("leaderboard")
 
 
 def main() -> None:
     """The command line."""
-    run_command(run)
+    run_command(run, "leaderboard_settings", LeaderboardSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="leaderboard", version_base="1.3")
@@ -39,7 +42,7 @@ def write_page(settings: Any) -> bool:
     output = Path(settings.output).expanduser()
     if not output.absolute().parent.is_dir():
         raise ValueError(f"output={settings.output}: no folder {output.parent}")
-    write(output, leaderboard(results).encode())
+    write_file(output, leaderboard(results).encode())
     log.info("%s: %d result%s", printable(output), len(results), "s" * (len(results) != 1))
     return True
 

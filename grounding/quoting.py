@@ -1,0 +1,48 @@
+"""Texts and paths from the command line, quoted so that Hydra hands them on as they were typed."""
+
+import re
+
+FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are any text that a person types, repeatable
+# Settings whose value is one path. In a sweep, Hydra splits them at commas.
+PATHS = (
+    *("output", "results", "predictions", "model.checkpoint", "proposals.path"),
+    *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
+    *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
+)
+
+
+def quote_free_text(arguments: list[str]) -> list[str]:
+    """Quote texts and paths for Hydra, whose grammar would otherwise parse them.
+
+    ``image=``, ``caption=`` and ``phrases=`` may be given several times; the first occurrence then carries the list.
+
+    >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
+    ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']
+    """
+    is_sweep = "-m" in arguments or "--multirun" in arguments
+    texts: dict[str, list[str]] = {}
+    others: list[str] = []
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if equals and name in FREE_TEXT:
+            if name not in texts:
+                others.append(name)
+            texts.setdefault(name, []).append(text)
+        elif equals and name in PATHS and not is_sweep:
+            others.append(f"{name}={quote(text)}")
+        else:
+            others.append(argument)
+    return [
+        f"{other}=[{','.join(quote(text) for text in texts[other])}]" if other in texts else other for other in others
+    ]
+
+
+def quote(text: str) -> str:
+    """Text as a value that Hydra and OmegaConf hand on unchanged.
+
+    In a quoted string, backslashes count only before a quote, and before ``${``, which would be an interpolation.
+    """
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)
+    text = re.sub(r"(\\+)$", lambda match: match[1] * 2, text)
+    return f"'{text}'"

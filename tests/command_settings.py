@@ -1,0 +1,25 @@
+"""The settings of the commands, composed as on their command lines."""
+
+from hydra import compose, initialize_config_dir
+
+from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings
+from grounding.command_line import register_settings
+from grounding.config import CONFIG_DIR, GroundSettings
+from proposals.settings import ProposeSettings
+from train.settings import TrainSettings
+
+SETTINGS = {
+    "ground": GroundSettings,
+    "propose": ProposeSettings,
+    "train": TrainSettings,
+    "eval": EvalSettings,
+    "doctor": DoctorSettings,
+    "leaderboard": LeaderboardSettings,
+}
+
+
+def composed(*overrides, config="ground", **options):
+    """The settings of a command with these overrides."""
+    register_settings(f"{config}_settings", SETTINGS[config])
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return compose(config, overrides=list(overrides), **options)

@@ -1,0 +1,14 @@
+"""The settings of ``python -m train``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class TrainSettings:
+    """What ``python -m train`` takes; photos and models are for the tag classifier."""
+
+    task: Any = None
+    model: Any = None
+    data: Any = None
+    validation: Any = None
