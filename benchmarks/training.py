@@ -34,7 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 import train.loop
-from grounding.examples import example_photos, photos_below
+from grounding.examples import example_photos
+from grounding.photos import photos_below
 from grounding.models import Classifier, efficientnet_lite2_imagenet, torchvision_classifier, with_units
 from grounding.vocabulary import Vocabulary
 from train.data import Tagged, TaggedPhotos
