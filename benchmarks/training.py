@@ -35,8 +35,8 @@ from rich.table import Table
 
 import train.loop
 from grounding.examples import example_photos
-from grounding.photos import photos_below
 from grounding.models import Classifier, efficientnet_lite2_imagenet, torchvision_classifier, with_units
+from grounding.photos import photos_below
 from grounding.vocabulary import Vocabulary
 from train.data import Tagged, TaggedPhotos
 from train.loading import Batch, batches_of_photos, usual_workers
