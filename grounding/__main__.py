@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from grounding.command_line import attempt, free_texts, run_command
-from grounding.config import CONFIG_DIR, GroundSettings, build_grounder
+from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
 from grounding.files import png_bytes, unused_names, write_file
 from grounding.messages import describe_failure, printable
@@ -53,7 +53,9 @@ def ground_all(settings: Any, folder: Path) -> int:
 
     console = Console()
     with console.status("loading the model"):
-        grounder = build_grounder(settings)
+        from grounding.pipeline import Grounder
+
+        grounder = Grounder.from_settings(grounder_settings(settings))
         from grounding.draw import draw_grounding, draw_sheet
         from grounding.images import load_image
     pictures: list[Image] = []
