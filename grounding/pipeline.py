@@ -1,7 +1,9 @@
 """From photos and captions to regions: each photo goes through the network once, and each word is attended once."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +14,7 @@ from grounding.config import GrounderSettings, build_part, choose_model, compose
 from grounding.images import ImageSource, load_image
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
 from grounding.phrases import noun_phrases, whole_phrase
+from grounding.processes import cores
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
 from grounding.scoring import AreaExponents, rank_regions
 
@@ -127,29 +130,58 @@ class Grounder:
             raise ValueError("give captions or phrases, one of the two")
         if isinstance(images, str | Path) or isinstance(captions, str) or isinstance(phrases, str):
             raise ValueError("images, captions and phrases are lists, one entry for each image")
+        count = len(captions if captions is not None else phrases or [])
+        if len(images) != count:
+            raise ValueError(f"{len(images)} images, but captions or phrases for {count}")
+        groundings = []
+        for result in self.ground_each(images, captions, phrases=phrases):
+            if isinstance(result, Exception):
+                raise result
+            groundings.append(result)
+        return groundings
+
+    def ground_each(
+        self,
+        images: Sequence[ImageSource],
+        captions: Sequence[Captions] | None = None,
+        *,
+        phrases: Sequence[Sequence[str]] | None = None,
+    ) -> Iterator[Grounding | Exception]:
+        """Ground captions in photos as `__call__` does, one result after the other.
+
+        A photo that cannot be grounded gives its error in place of a result, and the rest goes on. Photos are read, and
+        regions proposed in them, by several threads ahead of the network.
+        """
         texts = captions if captions is not None else phrases
         assert texts is not None
-        images, texts = list(images), list(texts)
-        if len(images) != len(texts):
-            raise ValueError(f"{len(images)} images, but captions or phrases for {len(texts)}")
-        return list(self._ground_all(images, texts, are_phrases=phrases is not None))
+        read = partial(self._attempt_read, are_phrases=phrases is not None)
+        with ThreadPoolExecutor(min(cores(), PHOTOS_AT_ONCE)) as threads:
+            for first in range(0, len(images), PHOTOS_AT_ONCE):
+                few = slice(first, first + PHOTOS_AT_ONCE)
+                yield from self._ground_together(list(threads.map(read, images[few], texts[few])))
 
-    def _ground_all(
-        self, images: Sequence[ImageSource], texts: Sequence[Captions], *, are_phrases: bool
-    ) -> Iterator[Grounding]:
-        for first in range(0, len(images), PHOTOS_AT_ONCE):
-            few = slice(first, first + PHOTOS_AT_ONCE)
-            photos = [
-                self._read(image, photo_texts, are_phrases=are_phrases)
-                for image, photo_texts in zip(images[few], texts[few], strict=True)
-            ]
-            words = [[word for phrase in photo.words for word in phrase.attended] for photo in photos]
-            maps = self.attention([photo.prepared for photo in photos], words)
-            for photo, word_maps in zip(photos, maps, strict=True):
-                yield self._ground(photo, word_maps)
+    def _ground_together(self, photos: Sequence["_Photo | Exception"]) -> Iterator[Grounding | Exception]:
+        """Ground photos that were read; those of equal size go through the network at once."""
+        readable = [photo for photo in photos if isinstance(photo, _Photo)]
+        words = [[word for phrase in photo.words for word in phrase.attended] for photo in readable]
+        try:
+            maps = iter(self.attention([photo.prepared for photo in readable], words))
+            yield from [photo if isinstance(photo, Exception) else self._ground(photo, next(maps)) for photo in photos]
+        except Exception as error:  # of one of the photos: the others do without it
+            if len(photos) == 1:
+                yield error
+            else:
+                for photo in photos:
+                    yield from self._ground_together([photo])
+
+    def _attempt_read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo | Exception":
+        try:
+            return self._read(source, texts, are_phrases=are_phrases)
+        except Exception as error:  # also those of libraries that decode photos
+            return error
 
     def _read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo":
-        """Everything of a photo that is needed further on; its pixels at full size are freed when this returns."""
+        """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
         captions, phrases = read_texts(texts, are_phrases=are_phrases)
         image = load_image(source)
         words = match_words(
