@@ -5,19 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from grounding.attention.graph import Trace, module_of
 from grounding.attention.operations import (
-    average_of,
     convolution_of,
     has_fixed_field,
+    has_weights,
+    is_average_pooling,
     is_batch_norm,
     is_final,
     is_flatten,
-    is_linear_module,
     passes,
 )
 from grounding.attention.precision import full_precision
 from grounding.attention.signals import as_input, check_call, check_finite, device_type, prior_of
-from grounding.attention.trace import Trace, module_of, trace_network
+from grounding.attention.trace import trace_network
 
 
 class CAM:
@@ -84,9 +85,9 @@ def classifier_above_average(trace: Trace) -> tuple[fx.Node, Tensor]:
     while node.all_input_nodes:
         module = module_of(node, trace)
         below = node.all_input_nodes[0]
-        if average_of(node, module) is not None and not has_fixed_field(node, module) and weight is not None:
+        if is_average_pooling(node, module) and not has_fixed_field(node, module) and weight is not None:
             return below, weight
-        if module is not None and (is_linear_module(module) or is_batch_norm(module)):
+        if module is not None and has_weights(node, module):
             linear = convolution_of(module)
             matrix = linear.weight.flatten(1)
             if is_batch_norm(module):

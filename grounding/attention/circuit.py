@@ -1,30 +1,36 @@
 """Find the activation neurons of a traced network and the links between them (paper, section 3.2)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
+from grounding.attention.graph import Trace, descendants, module_of
 from grounding.attention.linear import Average, Convolution, Identity, LinearMap, add, compose
 from grounding.attention.links import Circuit, Concatenation, Excitation, Flattening, Link, Maximum, Term, Unknown
 from grounding.attention.operations import (
     argument,
     average_of,
     convolution_of,
+    has_weights,
+    is_activation,
+    is_average_pooling,
     is_batch_norm,
+    is_concatenation,
     is_final,
     is_flatten,
-    is_linear_module,
+    is_input,
+    is_lrn,
+    is_max_pooling,
     is_rectifier,
     is_sum,
     lowest_value,
     maximum_of,
+    operation_name,
     passes,
 )
-from grounding.attention.trace import Trace, descendants, module_of
 
 Signed = Literal["raise", "carry", "clamp", "compose"]
 SIGNED_TREATMENTS = ("raise", "carry", "clamp", "compose")
@@ -128,7 +134,7 @@ class _Analysis:
         """Make sure that a node holds neurons; a linear one without activation then holds signed ones."""
         node = self.resolve(node)
         if node not in self.links:
-            self._add(node, Excitation(self.pending[node]), -math.inf)
+            self.add(node, Excitation(self.pending[node]), -math.inf)
         return node
 
     def terms(self, node: fx.Node) -> tuple[Term, ...]:
@@ -144,81 +150,18 @@ class _Analysis:
             self.links[units] = Excitation(merge_terms(terms))
 
     def visit(self, node: fx.Node) -> None:
+        """Enter what a node does, by the first rule of `RULES` whose condition holds."""
         module = module_of(node, self.trace)
-        lowest = lowest_value(node, module)
-        if node.op == "placeholder":
-            self._add(node, Unknown(f"{node.name} is the image"), -math.inf)
-        elif not node.all_input_nodes:
-            self._add(node, Unknown(f"{node.name} is a constant"), -math.inf)
-        elif is_linear_module(module) or is_batch_norm(module):
-            self._visit_weighted(node, module)  # type: ignore[arg-type]
-        elif lowest is not None:
-            self._visit_activation(node, lowest)
-        elif is_sum(node):
-            self._visit_sum(node)
-        elif passes(node, module):
-            self.same[node] = self.resolve(node.all_input_nodes[0])
-        elif (maximum := maximum_of(node, module)) is not None:
-            source = self.as_neurons(node.all_input_nodes[0])
-            self._add(node, Maximum(source, maximum), self.lowest[source])
-        elif (average := average_of(node, module)) is not None:
-            source = self.as_neurons(node.all_input_nodes[0])
-            self._add(node, Excitation((Term(source, Average(average)),)), self.lowest[source])
-        elif node.target in (torch.cat, torch.concat) and argument(node, 1, "dim", 0) in (1, -3):
-            sources = tuple(self.as_neurons(part) for part in argument(node, 0, "tensors", ()))
-            self._add(node, Concatenation(sources), min(self.lowest[source] for source in sources))
-        elif is_flatten(node, module):
-            source = self.as_neurons(node.all_input_nodes[0])
-            self._add(node, Flattening(source), self.lowest[source])
-        elif type(module) is nn.LocalResponseNorm or node.target is F.local_response_norm:
-            source = self.as_neurons(node.all_input_nodes[0])  # 5.5: each neuron has one child
-            self._add(node, Excitation((Term(source, Identity()),), is_activated=True), self.lowest[source])
-        else:
-            self._add(node, Unknown(self._no_rule(node, module)), -math.inf)
+        rule = next(rule for condition, rule in RULES if condition(node, module))
+        rule(self, node, module)
 
-    def _add(self, node: fx.Node, link: Link, lowest: float) -> None:
+    def add(self, node: fx.Node, link: Link, lowest: float) -> None:
         self.links[node] = link
         self.lowest[node] = lowest
 
-    def _no_rule(self, node: fx.Node, module: nn.Module | None) -> str:
-        path = next((path for path, known in self.trace.layers.items() if known is node), node.name)
-        operation = type(module).__name__ if module else getattr(node.target, "__name__", str(node.target))
-        return (
-            f"no rule for {operation} at {path!r}: attention passes convolution, linear, batch norm, pooling (average, "
-            "adaptive, max), sum, concat, flatten, mean over space, dropout, LRN and activations with a lower bound"
-        )
-
-    def _visit_weighted(self, node: fx.Node, module: nn.Module) -> None:
-        convolution = convolution_of(module)
-        source = self.resolve(node.all_input_nodes[0])
-        terms = self.pending.get(source, ())
-        if is_batch_norm(module) and terms and all(isinstance(term.map, Convolution) for term in terms):
-            scale = convolution.weight.flatten()
-            self.pending[node] = tuple(Term(t.source, t.map.scaled(scale)) for t in terms)  # type: ignore[attr-defined]
-        elif self.signed == "compose" and terms:
-            self.pending[node] = tuple(Term(t.source, compose(convolution, t.map, at=node.name)) for t in terms)
-        else:
-            self.pending[node] = (Term(self.as_neurons(source), convolution),)
-
-    def _visit_activation(self, node: fx.Node, lowest: float) -> None:
-        source = self.resolve(node.all_input_nodes[0])
-        if self.lowest.get(source, -math.inf) >= 0 and is_rectifier(node, module_of(node, self.trace)):
-            self.same[node] = source
-        else:
-            self._add(node, Excitation(self.terms(source), is_activated=True), lowest)
-
-    def _visit_sum(self, node: fx.Node) -> None:
-        branches = [self.resolve(part) for part in node.args if isinstance(part, fx.Node) and part.op != "get_attr"]
-        has_bias = len(branches) < 2  # a number or parameter, which takes no part
-        if self.signed == "compose":
-            terms = [term for branch in branches for term in self.terms(branch)]
-        else:
-            terms = [Term(self.as_neurons(branch), Identity()) for branch in branches]
-        lowest = sum(self.lowest.get(branch, -math.inf) for branch in branches)
-        if lowest > -math.inf and (not has_bias or 0 in node.args):  # a sum of activations is an activation
-            self._add(node, Excitation(merge_terms(terms)), lowest)
-        else:
-            self.pending[node] = merge_terms(terms)
+    def source(self, node: fx.Node) -> fx.Node:
+        """The neurons that a node reads, as neurons."""
+        return self.as_neurons(node.all_input_nodes[0])
 
 
 def merge_terms(terms: list[Term]) -> tuple[Term, ...]:
@@ -227,3 +170,109 @@ def merge_terms(terms: list[Term]) -> tuple[Term, ...]:
     for term in terms:
         merged[term.source] = add(merged[term.source], term.map) if term.source in merged else term.map
     return tuple(Term(source, linear) for source, linear in merged.items())
+
+
+# The rules: what each kind of operation is in the circuit.
+
+
+def _read_weighted(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    assert module is not None
+    convolution = convolution_of(module)
+    source = analysis.resolve(node.all_input_nodes[0])
+    terms = analysis.pending.get(source, ())
+    if is_batch_norm(module) and terms and all(isinstance(term.map, Convolution) for term in terms):
+        scale = convolution.weight.flatten()
+        analysis.pending[node] = tuple(Term(t.source, t.map.scaled(scale)) for t in terms)  # type: ignore[attr-defined]
+    elif analysis.signed == "compose" and terms:
+        analysis.pending[node] = tuple(Term(t.source, compose(convolution, t.map, at=node.name)) for t in terms)
+    else:
+        analysis.pending[node] = (Term(analysis.as_neurons(source), convolution),)
+
+
+def _read_activation(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    source = analysis.resolve(node.all_input_nodes[0])
+    if analysis.lowest.get(source, -math.inf) >= 0 and is_rectifier(node, module):
+        analysis.same[node] = source
+    else:
+        lowest = lowest_value(node, module)
+        assert lowest is not None
+        analysis.add(node, Excitation(analysis.terms(source), is_activated=True), lowest)
+
+
+def _read_sum(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    branches = [analysis.resolve(part) for part in node.args if isinstance(part, fx.Node) and part.op != "get_attr"]
+    has_bias = len(branches) < 2  # a number or parameter, which takes no part
+    if analysis.signed == "compose":
+        terms = [term for branch in branches for term in analysis.terms(branch)]
+    else:
+        terms = [Term(analysis.as_neurons(branch), Identity()) for branch in branches]
+    lowest = sum(analysis.lowest.get(branch, -math.inf) for branch in branches)
+    if lowest > -math.inf and (not has_bias or 0 in node.args):  # a sum of activations is an activation
+        analysis.add(node, Excitation(merge_terms(terms)), lowest)
+    else:
+        analysis.pending[node] = merge_terms(terms)
+
+
+def _read_repetition(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    analysis.same[node] = analysis.resolve(node.all_input_nodes[0])
+
+
+def _read_maximum(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    pool, source = maximum_of(node, module), analysis.source(node)
+    assert pool is not None
+    analysis.add(node, Maximum(source, pool), analysis.lowest[source])
+
+
+def _read_average(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    pool, source = average_of(node, module), analysis.source(node)
+    assert pool is not None
+    analysis.add(node, Excitation((Term(source, Average(pool)),)), analysis.lowest[source])
+
+
+def _read_concatenation(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    sources = tuple(analysis.as_neurons(part) for part in argument(node, 0, "tensors", ()))
+    analysis.add(node, Concatenation(sources), min(analysis.lowest[source] for source in sources))
+
+
+def _read_flattening(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    source = analysis.source(node)
+    analysis.add(node, Flattening(source), analysis.lowest[source])
+
+
+def _read_normalisation(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    """Local response normalisation scales each neuron, which so has one child (5.5)."""
+    source = analysis.source(node)
+    analysis.add(node, Excitation((Term(source, Identity()),), is_activated=True), analysis.lowest[source])
+
+
+def _read_input(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    kind = "the image" if node.op == "placeholder" else "a constant"
+    analysis.add(node, Unknown(f"{node.name} is {kind}"), -math.inf)
+
+
+def _read_unknown(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
+    path = next((path for path, known in analysis.trace.layers.items() if known is node), node.name)
+    reason = (
+        f"no rule for {operation_name(node, module)} at {path!r}: attention passes convolution, linear, batch norm, "
+        "pooling (average, adaptive, max), sum, concat, flatten, mean over space, dropout, LRN and activations with a "
+        "lower bound"
+    )
+    analysis.add(node, Unknown(reason), -math.inf)
+
+
+Condition = Callable[[fx.Node, nn.Module | None], bool]
+Rule = Callable[[_Analysis, fx.Node, nn.Module | None], None]
+
+RULES: tuple[tuple[Condition, Rule], ...] = (  # the first whose condition holds
+    (is_input, _read_input),
+    (has_weights, _read_weighted),
+    (is_activation, _read_activation),
+    (is_sum, _read_sum),
+    (passes, _read_repetition),
+    (is_max_pooling, _read_maximum),
+    (is_average_pooling, _read_average),
+    (is_concatenation, _read_concatenation),
+    (is_flatten, _read_flattening),
+    (is_lrn, _read_normalisation),
+    (lambda node, module: True, _read_unknown),
+)

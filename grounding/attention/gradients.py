@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from grounding.attention.circuit import logits_node
-from grounding.attention.operations import lowest_value
+from grounding.attention.graph import Trace, module_of
+from grounding.attention.operations import is_activation
 from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
@@ -25,7 +26,7 @@ from grounding.attention.signals import (
     read_targets,
     spread,
 )
-from grounding.attention.trace import Trace, module_of, trace_network
+from grounding.attention.trace import trace_network
 
 TRUNCATE = 3  # deviations after which a Gaussian ends
 
@@ -115,7 +116,7 @@ class Differentiable(Recorder):
 class _Guided(Differentiable):
     def compute(self, n: fx.Node) -> Any:
         value = super().compute(n)
-        if lowest_value(n, module_of(n, self._trace)) is not None and value.requires_grad:
+        if is_activation(n, module_of(n, self._trace)) and value.requires_grad:
             value.register_hook(lambda signal: signal.clamp(min=0))
         return value
 
