@@ -15,7 +15,8 @@ from grounding.attention.operations import (
     is_linear_module,
     passes,
 )
-from grounding.attention.signals import as_input, check_call, check_finite, prior_of
+from grounding.attention.precision import full_precision
+from grounding.attention.signals import as_input, check_call, check_finite, device_type, prior_of
 from grounding.attention.trace import Trace, module_of, trace_network
 
 
@@ -37,8 +38,9 @@ class CAM:
 
     def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:
         self.layer = layer
-        trace = trace_network(network, window=None)
-        node, self._weight = classifier_above_average(trace)
+        with full_precision(device_type(network)):
+            trace = trace_network(network, window=None)
+            node, self._weight = classifier_above_average(trace)
         self._network = network_up_to(node, trace)
 
     @torch.inference_mode(False)
@@ -57,7 +59,7 @@ class CAM:
         check_call(images, targets)
         if len(images) == 0:
             return []
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images.device.type):
             cells = self._network(as_input(images, self._network))
             if cells.shape[1] != self._weight.shape[1]:
                 raise ValueError(_no_cam(f"it has {self._weight.shape[1]} inputs for {cells.shape[1]} channels"))

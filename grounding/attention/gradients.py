@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from grounding.attention.links import logits_node
+from grounding.attention.circuit import logits_node
 from grounding.attention.operations import lowest_value
+from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
     Recorder,
@@ -147,7 +148,7 @@ def descend(
     """
     check_call(images, targets)
     maps = []
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision(images.device.type):
         for image, target in zip(images, targets, strict=True):
             pixels = as_input(image[None], recorder.module).requires_grad_()
             output = recorder.run(pixels)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from grounding.attention.circuit import logits_node
 from grounding.attention.gradients import Differentiable, blurred, check_blur, descend
 from grounding.attention.linear import Convolution
-from grounding.attention.links import logits_node
 from grounding.attention.operations import (
     average_of,
     convolution_of,
