@@ -8,9 +8,9 @@ def example_photos() -> dict[Path, str]:
     from skimage.data import data_dir
 
     captions = {
-        "astronaut.png": "A smiling astronaut in an orange suit beside a model of a space shuttle",
-        "chelsea.png": "A tabby cat with green eyes",
-        "coffee.png": "A cup of coffee with a spoon on a wooden table",
-        "rocket.jpg": "A white rocket between tall towers at night",
+        "astronaut.png": "A woman beside a space shuttle",
+        "chelsea.png": "A tabby cat",
+        "coffee.png": "A cup of coffee on a wooden table",
+        "rocket.jpg": "A rocket beside a tower at night",
     }
     return {Path(data_dir) / name: caption for name, caption in captions.items()}

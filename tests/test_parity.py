@@ -28,10 +28,11 @@ def googlenet():
     return network
 
 
-@pytest.mark.parity
+@pytest.mark.slow
 @pytest.mark.parametrize("contrastive", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 def test_maps_of_googlenet_are_those_of_torchray(contrastive, dtype, tolerance):
+    pytest.importorskip("torchray")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchray.attribution import excitation_backprop as torchray
