@@ -342,7 +342,7 @@ def _example(
     if isinstance(content, str):
         return None, [], source, f"{photo.name}: {content}"
     try:
-        image = decode(content, name=photo.name, enough=view.resize[1] if photo.size is None else None)
+        image = decode(content, name=photo.name, longer_side=view.resize[1] if photo.size is None else None)
     except ValueError as error:
         return None, [], source, str(error)
     return show(image, view, random, size=photo.size), vocabulary.units_of(photo.tags), source, None
