@@ -32,6 +32,7 @@ from PIL import Image, ImageOps
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from train.loading import Batch, batches_of_photos, usual_workers
 
 import train.loop
 from grounding.examples import example_photos
@@ -39,7 +40,6 @@ from grounding.models import Classifier, efficientnet_lite2_imagenet, torchvisio
 from grounding.photos import photos_below
 from grounding.vocabulary import Vocabulary
 from train.data import Tagged, TaggedPhotos
-from train.loading import Batch, batches_of_photos, usual_workers
 from train.loop import tag_loss, train_tags
 from train.recipe import TagTraining
 from train.vocabulary import TagVocabulary, build_vocabulary

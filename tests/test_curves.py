@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.curves import COLUMNS, Board, draw_curves, write_log
+from train.curves import draw_curves
+from train.progress import COLUMNS, Board, write_log
 
 ROWS = [
-    {"step": 20, "epoch": 0.5, "rate": 1e-4, "loss": 9.87654321, "photos_per_second": 100.0},
-    {"step": 1234567, "epoch": 1.0, "rate": 1e-5, "loss": 5.0, "validation_loss": 6.0, "mean_ap": 0.25},
+    {"step": 20, "epoch": 0.5, "learning_rate": 1e-4, "loss": 9.87654321, "photos_per_second": 100.0},
+    {"step": 1234567, "epoch": 1.0, "learning_rate": 1e-5, "loss": 5.0, "validation_loss": 6.0, "mean_ap": 0.25},
 ]
 
 

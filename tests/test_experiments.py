@@ -66,16 +66,16 @@ def test_stock6m_is_the_papers_recipe():
         "experiment=stock6m_googlenet", "data.path=s/{000..599}.tar", "validation.path=it's, held out.tar"
     )
     task = plain_settings("task", settings.task)
-    shards = {"_target_": "train.data.tagged_shards", "first": 5}
+    shards = {"_target_": "train.data.find_shards", "first": 5}
     assert task["data"] == shards | {"path": "s/{000..599}.tar"}
     assert task["validation"] == shards | {"path": "it's, held out.tar"}
     assert task["words"] == 18_000
     assert (task["model"]["name"], task["model"]["weights"]) == ("googlenet", "DEFAULT")
     training = build_part(task["training"])
-    assert (training.trained, training.epochs, training.batch, training.rate) == ("all", 3, 64, 0.01)
+    assert (training.trained, training.epochs, training.batch_size, training.learning_rate) == ("all", 3, 64, 0.01)
     assert (training.optimiser, training.momentum, training.schedule) == ("sgd", 0.9, "plateau")
     assert (training.view.resize, training.view.crop) == ((256, 256), 224)
-    steps_of_epoch = 6_000_000 // training.batch
+    steps_of_epoch = 6_000_000 // training.batch_size
     assert 5 <= steps_of_epoch / training.validate_every <= 20  # a plateau is seen within an epoch
 
 
@@ -83,8 +83,10 @@ def test_what_an_experiment_sets_gives_way_to_the_command_line_alone():
     usual, experiment = composed(), composed("experiment=stock6m_googlenet")
     assert (usual.data, usual.validation) == (None, None)
     assert usual.task.output != experiment.task.output
-    changed = composed("experiment=stock6m_googlenet", "task.training.batch=8", "model=resnet50", "data.first=null")
-    assert (changed.task.training.batch, changed.model.name, changed.data.first) == (8, "resnet50", None)
+    changed = composed(
+        "experiment=stock6m_googlenet", "task.training.batch_size=8", "model=resnet50", "data.first=null"
+    )
+    assert (changed.task.training.batch_size, changed.model.name, changed.data.first) == (8, "resnet50", None)
 
 
 def test_the_trainings_defaults_are_those_of_the_settings():

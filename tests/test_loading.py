@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import train.loading
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
-import train.loading
-from train.data import Tagged, TaggedPhotos, TaggedShards
 from train.loading import (
     Batch,
     Share,
@@ -26,6 +24,8 @@ from train.loading import (
     show,
     usual_workers,
 )
+
+from train.data import Tagged, TaggedPhotos, TaggedShards
 from train.vocabulary import TagVocabulary
 
 TAGS = TagVocabulary(("dog", "cat", "red"), (3, 2, 1), {"dog": "dog", "cat": "cat", "red": "red"})

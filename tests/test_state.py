@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from train.state import load_state, random_for, same_as, save_state
+from train.state import is_same, load_values, save_values, seed_torch
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool]
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -40,8 +40,8 @@ def assert_same(found, expected):
 @given(states)
 def test_a_state_comes_back_as_it_was(tmp_path_factory, state):
     path = tmp_path_factory.getbasetemp() / "state.safetensors"
-    save_state(path, state)
-    assert_same(load_state(path), state)
+    save_values(path, state)
+    assert_same(load_values(path), state)
 
 
 def test_a_run_goes_on_with_its_optimiser_and_its_schedule(tmp_path):
@@ -58,12 +58,12 @@ def test_a_run_goes_on_with_its_optimiser_and_its_schedule(tmp_path):
         schedule.step(1.0)
 
     whole = parts()
-    save_state(tmp_path / "state", [part.state_dict() for part in whole])
-    assert math.isinf(load_state(tmp_path / "state")[2]["best"])
+    save_values(tmp_path / "state", [part.state_dict() for part in whole])
+    assert math.isinf(load_values(tmp_path / "state")[2]["best"])
     step(*whole)
-    save_state(tmp_path / "state", [part.state_dict() for part in whole])
+    save_values(tmp_path / "state", [part.state_dict() for part in whole])
     resumed = parts()
-    for part, state in zip(resumed, load_state(tmp_path / "state"), strict=True):
+    for part, state in zip(resumed, load_values(tmp_path / "state"), strict=True):
         part.load_state_dict(state)
     for _ in range(2):
         step(*whole)
@@ -74,9 +74,9 @@ def test_a_run_goes_on_with_its_optimiser_and_its_schedule(tmp_path):
 
 def test_tensors_that_share_memory_are_kept_each_and_what_changes_later_is_not(tmp_path):
     weight = torch.arange(6.0).reshape(2, 3)
-    save_state(tmp_path / "state", {"a": weight, "b": weight.T, "c": weight[0]})
+    save_values(tmp_path / "state", {"a": weight, "b": weight.T, "c": weight[0]})
     weight.zero_()
-    found = load_state(tmp_path / "state")
+    found = load_values(tmp_path / "state")
     assert found["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found["b"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert found["c"].tolist() == [0, 1, 2]
@@ -84,15 +84,15 @@ def test_tensors_that_share_memory_are_kept_each_and_what_changes_later_is_not(t
 
 def test_tensors_lie_in_memory_as_they_did(tmp_path):
     weights = [torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last), torch.rand(3, 2).T]
-    save_state(tmp_path / "state", weights)
-    found = load_state(tmp_path / "state")
+    save_values(tmp_path / "state", weights)
+    found = load_values(tmp_path / "state")
     assert [value.stride() for value in found[:2]] == [value.stride() for value in weights[:2]]
     assert all(torch.equal(one, other) for one, other in zip(found, weights, strict=True))
 
 
 def test_nan_and_broken_names_of_files_come_back(tmp_path):
-    save_state(tmp_path / "state", [math.nan, "\udcff.jpg", -math.inf, 0.1])
-    nan, *others = load_state(tmp_path / "state")
+    save_values(tmp_path / "state", [math.nan, "\udcff.jpg", -math.inf, 0.1])
+    nan, *others = load_values(tmp_path / "state")
     assert math.isnan(nan)
     assert others == ["\udcff.jpg", -math.inf, 0.1]
 
@@ -100,7 +100,7 @@ def test_nan_and_broken_names_of_files_come_back(tmp_path):
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", {(1, 2): 3}])
 def test_what_no_state_can_hold_is_refused(tmp_path, value):
     with pytest.raises(TypeError, match="the state of a training run holds"):
-        save_state(tmp_path / "state", {"a": [value]})
+        save_values(tmp_path / "state", {"a": [value]})
     assert not list(tmp_path.iterdir())
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_state_gets_one_line(tmp_path, make):
     with pytest.raises(
         ValueError, match=r"state\.safetensors: no state of a training run, or damaged: .*delete it"
     ) as e:
-        load_state(path)
+        load_values(path)
     assert "\n" not in str(e.value)
 
 
@@ -139,29 +139,29 @@ def test_a_file_that_is_no_state_gets_one_line(tmp_path, make):
 @given(st.integers(0, 10_000))
 def test_a_state_that_is_cut_off_anywhere_is_refused(tmp_path_factory, length):
     path = tmp_path_factory.getbasetemp() / "cut.safetensors"
-    save_state(path, {"weights": torch.arange(50), "step": 3})
+    save_values(path, {"weights": torch.arange(50), "step": 3})
     content = path.read_bytes()
     path.write_bytes(content[: length % len(content)])
     with pytest.raises(ValueError, match="damaged"):
-        load_state(path)
+        load_values(path)
 
 
 def test_a_state_that_cannot_be_read_is_not_called_damaged(tmp_path):
     with pytest.raises(OSError, match=r"state cannot be read: No such file"):
-        load_state(tmp_path / "state")
+        load_values(tmp_path / "state")
 
 
 def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):
     path = tmp_path / "state"
-    save_state(path, {"step": 1})
+    save_values(path, {"step": 1})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="cannot be written: No space left"):
-        save_state(path, {"step": 2})
-    assert load_state(path) == {"step": 1}
+        save_values(path, {"step": 2})
+    assert load_values(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
@@ -177,12 +177,12 @@ def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):
     ],
 )
 def test_settings_from_a_file_are_compared_with_those_in_use(found, expected, same):
-    assert same_as(found, expected) == same
+    assert is_same(found, expected) == same
 
 
 def test_what_is_drawn_follows_from_the_numbers_alone():
     def drawn(*numbers):
-        random_for(*numbers)
+        seed_torch(*numbers)
         return torch.rand(3).tolist()
 
     assert drawn(1, 2, 3) == drawn(1, 2, 3)

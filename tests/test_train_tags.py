@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits
+from train.networks import join, last_map
 
 from grounding.checkpoint import load_checkpoint
 from grounding.models import efficientnet_lite2_imagenet, torchvision_classifier
 from train.counting import count_words
 from train.data import Tagged, hold_out, tagged_listed, tagged_shards
 from train.loop import cosine, spelt_out, tag_loss, train_tags
-from train.networks import join, last_map
 from train.recipe import TagTraining
 
 COLOURS = {"red": (200, 40, 30), "green": (40, 180, 50), "blue": (30, 60, 210)}
