@@ -2,12 +2,13 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import fsspec
 import pytest
 
 from grounding.photos import photos_listed
-from train.data import TaggedPhoto, find_shards, read_tag_folder, read_tag_manifest
+from train.data import TaggedPhoto, TaggedPhotos, find_shards, hold_out, read_tag_folder, read_tag_manifest
 
 HEADER = tarfile.BLOCKSIZE
 
@@ -245,3 +246,14 @@ def test_local_shards_are_found_by_globs_and_must_be_there(tmp_path):
         found("s3://p/{9..1}.tar")
     with pytest.raises(ValueError, match="names no shard"):
         found("")
+
+
+def test_photos_are_held_out_by_name_whatever_their_order(tmp_path):
+    many = TaggedPhotos(tmp_path, [TaggedPhoto(f"{index}.png", ("dog",)) for index in range(500)], ())
+    training, validation = hold_out(many)
+    assert len(training) + len(validation) == 500
+    assert 0 < len(validation) < 40
+    again = hold_out(replace(many, photos=many.photos[::-1]))[1]
+    assert {photo.name for photo in again.photos} == {photo.name for photo in validation.photos}
+    with pytest.raises(ValueError, match="2 photos are too few to hold some out"):
+        hold_out(replace(many, photos=many.photos[:2]))
