@@ -43,7 +43,7 @@ def noisy(tmp_path_factory):
     st.integers(0, 5),
     st.integers(0, 9),
 )
-def test_an_epoch_has_every_photo_once_and_the_first_again_to_fill_up(count, batch, world, seed, epoch, first):
+def test_an_epoch_has_every_photo_once_and_is_filled_up_with_its_first_photos(count, batch, world, seed, epoch, first):
     shares = [epoch_order(count, batch_size=batch, seed=seed, epoch=epoch, share=Share(k, world)) for k in range(world)]
     assert len({order.shape for order in shares}) == 1
     together = np.stack(shares, 1).reshape(-1)
@@ -53,7 +53,7 @@ def test_an_epoch_has_every_photo_once_and_the_first_again_to_fill_up(count, bat
     assert np.array_equal(together, again)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_every_epoch_and_every_seed_has_its_own_order():
     orders = [epoch_order(50, batch_size=50, seed=seed, epoch=epoch)[0] for seed in range(3) for epoch in range(3)]
     assert len({tuple(order) for order in orders}) == 9
 
@@ -74,7 +74,7 @@ def test_the_batches_of_an_epoch_are_the_photos_in_its_order_with_their_units(ph
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_are_the_same_whoever_makes_them_and_wherever_they_start(noisy, workers):
+def test_batches_do_not_depend_on_the_workers_or_on_the_first_batch(noisy, workers):
     whole = epoch(noisy, batch_size=2)
     for first in (0, 1, 3, 4):
         assert_same_batches(epoch(noisy, batch_size=2, first=first, workers=workers), whole[first:])
@@ -116,7 +116,7 @@ def test_photos_in_order_come_once_and_the_same_way_each_time(photos, noisy):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_photos_that_cannot_be_read_are_grey_weigh_nothing_and_are_told_of(tmp_path, workers):
+def test_photos_that_cannot_be_read_are_grey_have_no_weight_and_are_reported(tmp_path, workers):
     for index in range(6):
         (tmp_path / f"{index}.png").write_bytes(plain_photo(index))
     (tmp_path / "1.png").write_bytes(plain_photo(1)[:45])

@@ -14,7 +14,7 @@ ROWS = [
 ]
 
 
-def test_the_table_has_what_was_measured_and_nothing_for_what_was_not(tmp_path):
+def test_values_that_were_not_measured_are_empty_in_the_table(tmp_path):
     write_log(tmp_path, ROWS, with_picture=True)
     first, second = csv.DictReader((tmp_path / "log.csv").read_text().splitlines())
     assert tuple(first) == COLUMNS
@@ -26,7 +26,7 @@ def test_the_table_has_what_was_measured_and_nothing_for_what_was_not(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.csv"]
 
 
-def test_the_picture_can_wait(tmp_path):
+def test_the_log_can_be_written_without_the_picture(tmp_path):
     write_log(tmp_path, ROWS, with_picture=False)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
@@ -55,7 +55,7 @@ def test_a_run_that_has_just_begun_has_a_picture_too(rows):
     assert Image.open(io.BytesIO(draw_curves(rows))).size[0] == 960
 
 
-def test_tensorboard_gets_what_was_measured(tmp_path):
+def test_tensorboard_gets_the_measured_values(tmp_path):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = Board(tmp_path / "board", 0)
     for row in ROWS:

@@ -136,7 +136,7 @@ def spoilt(photos):
         ({}, spoilt),
     ],
 )
-def test_features_of_anything_else_are_computed_anew(photos, options, change):
+def test_features_of_anything_else_are_computed_again(photos, options, change):
     compute(photos)
     if change is not None:
         change(photos)
@@ -148,7 +148,7 @@ def test_features_of_anything_else_are_computed_anew(photos, options, change):
 
 
 @pytest.mark.parametrize(("until", "workers"), [(0, 0), (4, 0), (8, 0), (11, 0), (15, 0), (15, 2), (30, 0)])
-def test_a_stopped_computation_goes_on_where_it_was(photos, until, workers):
+def test_a_stopped_computation_is_resumed(photos, until, workers):
     whole = compute(photos)
     for path in (photos.folder / "kept").iterdir():
         path.unlink()
@@ -162,7 +162,7 @@ def test_a_stopped_computation_goes_on_where_it_was(photos, until, workers):
     assert stopped.photos + lower.photos == 3 * COUNT
 
 
-def test_features_stopped_while_they_replace_others_are_never_taken_for_those(photos, monkeypatch):
+def test_features_that_were_half_replaced_are_computed_again(photos, monkeypatch):
     values = np.array(compute(photos, views=1).values)
     monkeypatch.setattr(train.features, "SAVE_EVERY", 99)
     with pytest.raises(KeyboardInterrupt):
@@ -198,7 +198,7 @@ def test_photos_of_which_none_can_be_read_are_refused_and_so_is_what_is_not_fini
             compute(photos)
 
 
-def test_a_full_disk_is_told(photos, monkeypatch):
+def test_a_full_disk_is_an_error(photos, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -237,7 +237,7 @@ def test_two_processes_go_through_all_features(photos):
         assert (together == value).all((1, 2, 3)).any()
 
 
-def test_what_is_known_about_the_features_is_plain_json(photos):
+def test_the_progress_of_the_features_is_plain_json(photos):
     compute(photos)
     known = json.loads((photos.folder / "kept" / "features.json").read_text())
     assert known["done"] == 3 * COUNT

@@ -87,7 +87,7 @@ def test_for_validation_shards_are_read_once_in_order(shards):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_shard_gets_one_line_whoever_reads_it(tmp_path, workers):
+def test_a_broken_shard_gets_a_one_line_error_with_and_without_workers(tmp_path, workers):
     good = write_shards(tmp_path, [6])
     content = (tmp_path / "0.tar").read_bytes()
     (tmp_path / "0.tar").write_bytes(content[:2000])
@@ -102,7 +102,7 @@ def test_shards_that_cannot_be_shared_out_or_are_empty_are_refused(shards, tmp_p
         shard_epoch(write_shards(tmp_path, [0, 0]))
 
 
-def test_photos_of_shards_that_cannot_be_read_are_told_of_too(tmp_path):
+def test_photos_of_shards_that_cannot_be_read_are_reported(tmp_path):
     data = write_shards(tmp_path, [4], lambda index: plain_photo(index) if index % 2 else b"junk")
     with tarfile.open(tmp_path / "0.tar", "a") as archive:
         member = tarfile.TarInfo("4.png")  # without tags

@@ -143,25 +143,25 @@ GOOD = tar(
     x_in_1__seg__png=b"no photo",
     x_in_1__PNG=b"one",
 )
-OF_GOOD = [(TaggedPhoto("x/0.jpg", ("dog",), (3, 4)), b"zero"), (TaggedPhoto("x/1.png", ("cat",)), b"one")]
+GOOD_PHOTOS = [(TaggedPhoto("x/0.jpg", ("dog",), (3, 4)), b"zero"), (TaggedPhoto("x/1.png", ("cat",)), b"one")]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_shard_is_read_in_order(tmp_path, pack):
     (tmp_path / "0.tar").write_bytes(pack(GOOD))
     shards = find_shards(str(tmp_path / "0.tar"), first=1)
-    assert list(shards.read(shards.urls[0])) == OF_GOOD
-    assert list(shards.tags(shards.urls[0])) == [photo for photo, _ in OF_GOOD]
+    assert list(shards.read(shards.urls[0])) == GOOD_PHOTOS
+    assert list(shards.tags(shards.urls[0])) == [photo for photo, _ in GOOD_PHOTOS]
 
 
 def test_a_shard_is_read_from_any_file_system():
     with fsspec.open("memory://tag-data/0.tar", "wb") as file:
         file.write(GOOD)
     (url,) = find_shards("memory://tag-data/0.tar", first=1).urls
-    assert list(find_shards(url, first=1).read(url)) == OF_GOOD
+    assert list(find_shards(url, first=1).read(url)) == GOOD_PHOTOS
 
 
-def test_what_cannot_be_used_in_a_shard_is_told_not_dropped(tmp_path):
+def test_unusable_photos_of_a_shard_are_reported_not_dropped(tmp_path):
     files = {
         "0__jpg": b"zero",
         "1__json": {"tags": ["cat"]},
@@ -194,7 +194,7 @@ def test_what_cannot_be_used_in_a_shard_is_told_not_dropped(tmp_path):
 
 @pytest.mark.parametrize("length", [0, 100, HEADER, HEADER + 2, 2 * HEADER, 2 * HEADER + 100, 12 * HEADER])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_shard_that_breaks_off_is_named_wherever_it_does(tmp_path, length, pack):
+def test_a_truncated_shard_is_named_wherever_it_is_cut(tmp_path, length, pack):
     assert GOOD.rindex(b"one") + HEADER == 12 * HEADER
     (tmp_path / "cut.tar").write_bytes(pack(GOOD[:length]))
     shards = find_shards(str(tmp_path / "cut.tar"), first=5)

@@ -58,13 +58,13 @@ def test_compounds_are_whole_nouns(photos, tmp_path, caption, compounds):
     assert "be" not in row["tags"]
 
 
-def of_table(folder):
+def captions_in_csv(folder):
     path = folder / "captions.csv"
     path.write_text("image,caption\n2.jpg,A cat .\n1.jpg,A dog .\n2.jpg,A cat on a mat .\n3.jpg,A cow .\n")
     return path
 
 
-def of_coco(folder):
+def captions_of_coco(folder):
     content = {
         "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)],
         "annotations": [
@@ -77,7 +77,7 @@ def of_coco(folder):
     return folder / "captions.json"
 
 
-def of_sentences(folder):
+def captions_of_entities(folder):
     sentences = folder / "Sentences"
     sentences.mkdir()
     (sentences / "1.txt").write_text("[/EN#12/animals A dog] .\n")
@@ -86,8 +86,8 @@ def of_sentences(folder):
     return sentences
 
 
-@pytest.mark.parametrize("source", [of_table, of_coco, of_sentences])
-def test_captions_are_read_as_data_sets_have_them(photos, tmp_path, source, caplog):
+@pytest.mark.parametrize("source", [captions_in_csv, captions_of_coco, captions_of_entities])
+def test_captions_are_read_in_the_formats_of_data_sets(photos, tmp_path, source, caplog):
     caplog.set_level("INFO")
     rows = adapt(source(tmp_path), photos)
     assert rows == [
@@ -98,12 +98,12 @@ def test_captions_are_read_as_data_sets_have_them(photos, tmp_path, source, capl
     assert "2 photos, 3 different tags" in caplog.text
 
 
-def test_a_split_and_sizes_come_from_files_beside(photos, tmp_path):
+def test_a_split_and_sizes_are_read_from_files(photos, tmp_path):
     (tmp_path / "val.txt").write_text("2\n3\n")
     (tmp_path / "sizes.tsv").write_text("id\twidth\theight\n1\t40\t30\n2\t50\t20\n")
     output = tmp_path / "tags.jsonl"
     settings = {"names": str(tmp_path / "val.txt"), "sizes": str(tmp_path / "sizes.tsv")}
-    write_caption_manifest(str(of_table(tmp_path)), str(photos), str(output), **settings)
+    write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
     assert rows_of(output) == [
         {"image": "photos/2.jpg", "source": "captions", "tags": ["cat", "mat"], "width": 50, "height": 20}
     ]
@@ -112,10 +112,10 @@ def test_a_split_and_sizes_come_from_files_beside(photos, tmp_path):
     ]
     (tmp_path / "sizes.tsv").write_text("id,width,height\n1,40,30\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: has no size of 2\.jpg"):
-        write_caption_manifest(str(of_table(tmp_path)), str(photos), str(output), **settings)
+        write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
     (tmp_path / "sizes.tsv").write_text("id\twidth\n1\t40\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: expected a header id, width, height"):
-        write_caption_manifest(str(of_table(tmp_path)), str(photos), str(output), **settings)
+        write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,18 @@ from train.vocabulary import TagVocabulary, build_vocabulary, count_tags, lemmat
         ("\ud800cat", "cat"),
     ],
 )
-def test_spellings_of_a_tag_are_made_one(tag, expected):
+def test_spellings_of_a_tag_are_normalised(tag, expected):
     assert normalise(tag) == expected
 
 
 @settings(max_examples=200)
 @given(st.text())
-def test_a_normalised_tag_stays_as_it_is(tag):
+def test_normalising_twice_changes_nothing(tag):
     once = normalise(tag)
     assert normalise(once) == once
 
 
-def test_forms_of_a_word_become_the_one_that_phrases_have():
+def test_tags_are_lemmatised_as_phrases_are():
     tags = ["ice creams", "men", "t-shirt", "building", "statue of liberty", "close-up", "the", "&"]
     assert list(lemmatise_tags(tags).values()) == [
         "ice cream",

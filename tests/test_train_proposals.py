@@ -74,7 +74,7 @@ def coco(tmp_path_factory):
     return root
 
 
-def test_what_people_drew_is_read(bsds):
+def test_annotations_of_bsds500_are_read(bsds):
     photos = find_photos(bsds, "train", "val")
     assert [photo.stem for photo in photos] == ["10", "20"]
     drawn = read_annotated(photos[0])
@@ -95,7 +95,7 @@ def test_objects_of_coco_are_read_without_crowds(coco):
     assert mask.sum() == 70 * 55
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(bsds, tmp_path, monkeypatch):
+def test_an_interrupted_training_of_edges_ends_with_the_same_weights(bsds, tmp_path, monkeypatch):
     monkeypatch.setattr(train.edges, "SAVE_EVERY", 2)
     whole = load_file(train_edges(str(bsds), str(tmp_path / "whole.safetensors"), training=FEW))
 
