@@ -167,6 +167,10 @@ def test_the_folder_of_another_run_is_refused(photos, finished, tmp_path):
         train_small(photos, folder, training)
 
 
+def test_training_leaves_the_arithmetic_of_the_process_as_it_was(finished):
+    assert torch.tensor(1e-310, dtype=torch.float64) * 1 > 0  # no longer flushed to zero
+
+
 def test_a_finished_run_stays_as_it_is(photos, finished):
     before = (finished / "model.safetensors").stat().st_mtime_ns
     assert train_small(photos, finished, replace(TINY, epochs=1)) == finished

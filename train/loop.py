@@ -7,7 +7,8 @@ from its saved state, and ends as if it had never been stopped; everything rando
 import logging
 import math
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,9 +82,8 @@ def train_tags(
         raise ValueError("no tagged photos: choose data=tagged, data=tagged_folder or data=shards")
     if keep is not None and training.trained != "head":
         raise ValueError(f"keep={keep} needs training.trained=head: other training would spoil the units that are kept")
-    torch.set_flush_denormal(True)
     folder = Path(output)
-    with join_processes(device) as (share, own_device):
+    with _flushed_denormals(), join_processes(device) as (share, own_device):
         run, state = prepare_run(
             folder,
             model,
@@ -97,6 +97,17 @@ def train_tags(
         )
         _train(run, state)
     return folder
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Make the CPU take numbers that are almost zero for zero while the block runs; computing with them is slow."""
+    are_flushed = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(are_flushed)
 
 
 def _train(run: Run, state: TrainingState) -> None:
