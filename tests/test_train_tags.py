@@ -167,6 +167,12 @@ def test_the_folder_of_another_run_is_refused(photos, finished, tmp_path):
         train_small(photos, folder, training)
 
 
+def test_a_training_that_diverges_says_what_to_change(photos, tmp_path):
+    training = replace(TINY, learning_rate=1000, momentum=1, batch_norm="frozen")
+    with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower training\.learning_rate, or set training\.clip"):
+        train_small(photos, tmp_path / "model", training)
+
+
 def test_training_leaves_the_arithmetic_of_the_process_as_it_was(finished):
     assert torch.tensor(1e-310, dtype=torch.float64) * 1 > 0  # no longer flushed to zero
 

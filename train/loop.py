@@ -120,7 +120,7 @@ def _train(run: Run, state: TrainingState) -> None:
     run.files.mkdir(parents=True, exist_ok=True)
     is_first = run.share.is_first
     with progress_bar(is_shown=is_first) as progress:
-        if run.training.trained == "head" and isinstance(run.photos.photos, TaggedPhotos):
+        if run.training.trained == "head" and isinstance(run.source.photos, TaggedPhotos):
             run = _with_features(run, state, progress)
         board_folder = run.files / "tensorboard" if run.training.tensorboard and is_first else None
         with closing(Board(board_folder, state.step)) as board:
@@ -131,7 +131,7 @@ def _train(run: Run, state: TrainingState) -> None:
 
 def _missing_photos(run: Run) -> list[str]:
     """A line for each listed photo that has no file."""
-    sources = [source.photos for source in (run.photos, run.validation) if source is not None]
+    sources = [source.photos for source in (run.source, run.validation_source) if source is not None]
     return [
         f"{photos.folder / name}: no such file"
         for photos in sources
@@ -157,11 +157,11 @@ def _with_features(run: Run, state: TrainingState, progress: "Progress") -> Run:
         state.note_unreadable(found.unreadable)
         return replace(source, photos=found)
 
-    photos = features("features", run.photos, training.views, training.seed)
-    validation = run.validation
+    run = replace(run, source=features("features", run.source, training.views, training.seed))
+    validation = run.validation_source
     if validation is not None and isinstance(validation.photos, TaggedPhotos):
         validation = features("validation_features", validation, 1, None)
-    return replace(run, photos=photos, validation=validation)
+    return replace(run, validation_source=validation)
 
 
 def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Board) -> None:
@@ -171,7 +171,7 @@ def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Boa
     started = time.perf_counter()
     while state.step < run.steps:
         epoch, first = divmod(state.step, run.steps_per_epoch)
-        for batch in epoch_batches(run.photos, epoch, first=first, count=run.steps_per_epoch):
+        for batch in epoch_batches(run.source, epoch, first=first, count=run.steps_per_epoch):
             state.note_unreadable(batch.unreadable)
             losses.append(_learn(run, state, batch))
             state.step += 1
@@ -181,9 +181,9 @@ def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Boa
             if saves or state.step % REPORT_EVERY == 0:
                 row = _log_row(run, state, losses, time.perf_counter() - started)
                 summary = f"loss {row['loss']:.3f}, {row['photos_per_second']:.0f} photos/s"
-                if validates and run.validation is not None:
+                if validates and run.validation_source is not None:
                     progress.update(bar, about=f"{summary}, validating", refresh=True)
-                    row |= _validate(run, run.validation, state)
+                    row |= _validate(run, run.validation_source, state)
                 progress.update(bar, about=summary)
                 state.rows.append(row)
                 board.add(row)

@@ -40,8 +40,8 @@ class Run:
     folder: Path  # of the checkpoint
     training: TagTraining
     share: Share
-    photos: BatchSource
-    validation: BatchSource | None
+    source: BatchSource  # of the photos for training
+    validation_source: BatchSource | None
     network: TrainedNetwork
     parallel: nn.Module  # the trained part, wrapped where it is compiled or trained by several processes
     evaluated: TrainedNetwork  # for validation and the checkpoint: the running average, or the network itself
@@ -91,19 +91,19 @@ def prepare_run(
     if training.ema_decay:
         average = averaged_model(network.classifier.network, training.ema_decay)
         evaluated = cut_network(replace(network.classifier, network=average.module), training, device)
-    photos = _source(data, counts, training, share)
+    source = _source(data, counts, training, share)
     run = Run(
-        folder,
-        training,
-        share,
-        photos,
-        None if validation is None else _validation_source(validation, photos, training),
-        network,
-        _parallel(network.trained, training, share),
-        evaluated,
+        folder=folder,
+        training=training,
+        share=share,
+        source=source,
+        validation_source=None if validation is None else _validation_source(validation, source, training),
+        network=network,
+        parallel=_parallel(network.trained, training, share),
+        evaluated=evaluated,
         known=counts.known.to(device) if len(counts.photos) > 1 else None,
         steps_per_epoch=steps_per_epoch,
-        settings=_settings(training, network, photos, photo_count, keep),
+        settings=_settings(training, network, source, photo_count, keep),
         original=model,
         keep=keep,
     )
@@ -139,9 +139,9 @@ def _source(data: Data, counts: TagCounts, training: TagTraining, share: Share) 
     return BatchSource(data, counts.vocabulary, training.view, batch_size, training.seed, share, workers)
 
 
-def _validation_source(data: Data, photos: BatchSource, training: TagTraining) -> BatchSource:
-    batch_size = max(1, photos.batch_size // training.accumulation_steps)
-    return replace(photos, photos=data, view=training.view.whole, batch_size=batch_size)
+def _validation_source(data: Data, source: BatchSource, training: TagTraining) -> BatchSource:
+    batch_size = max(1, source.batch_size // training.accumulation_steps)
+    return replace(source, photos=data, view=training.view.whole, batch_size=batch_size)
 
 
 def _parallel(trained: nn.Module, training: TagTraining, share: Share) -> nn.Module:
@@ -151,14 +151,14 @@ def _parallel(trained: nn.Module, training: TagTraining, share: Share) -> nn.Mod
 
 
 def _settings(
-    training: TagTraining, network: TrainedNetwork, photos: BatchSource, photo_count: int, keep: int | None
+    training: TagTraining, network: TrainedNetwork, source: BatchSource, photo_count: int, keep: int | None
 ) -> dict[str, Any]:
     """Settings of a run, plain values; a state with other ones is of another run, and is not resumed."""
     settings = {name: value for name, value in asdict(training).items() if name not in ("workers", "save_every")}
     settings["model"] = str(network.classifier.architecture)
     settings["photos"] = photo_count
-    settings["words"] = len(photos.vocabulary.words)
+    settings["words"] = len(source.vocabulary.words)
     settings["keep"] = keep
-    if isinstance(photos.photos, TaggedShards):  # the order of whose photos depends on the readers
-        settings |= {"workers": photos.workers, "processes": photos.share.world_size}
+    if isinstance(source.photos, TaggedShards):  # the order of whose photos depends on the readers
+        settings |= {"workers": source.workers, "processes": source.share.world_size}
     return settings

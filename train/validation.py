@@ -1,5 +1,6 @@
 """Validation: loss and mean average precision of the tags of photos that are not trained on."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ def validate(network: TrainedNetwork, source: BatchSource, known: Tensor | None)
         known: (sources + 1, units), see `train.counting.TagCounts.known`; None: all units are known to all sources.
 
     Raises:
-        ValueError: none of the photos can be read, or a response is NaN.
+        ValueError: none of the photos can be read, or the loss is not finite.
     """
     network.trained.eval()
     loss, readable, ranked = 0.0, 0.0, 0
@@ -55,11 +56,14 @@ def validate(network: TrainedNetwork, source: BatchSource, known: Tensor | None)
     losses, counts, all_scores, all_truth = zip(*shares, strict=True)
     if not sum(counts):
         raise ValueError("none of the photos for validation can be read")
+    mean_loss = sum(losses) / sum(counts)
+    if not math.isfinite(mean_loss):
+        raise ValueError(f"the validation loss is {mean_loss}: lower training.learning_rate, or set training.clip")
     score, is_true = torch.cat(all_scores), torch.cat(all_truth)
     mean_ap = None
     if (is_true.sum(0) >= MIN_POSITIVES).any():
         mean_ap = mean_average_precision(score, is_true, least=MIN_POSITIVES).mean
-    return Validation(sum(losses) / sum(counts), mean_ap, tuple(unreadable))
+    return Validation(mean_loss, mean_ap, tuple(unreadable))
 
 
 def batch_loss(responses: Tensor, units: Tensor, sources: Tensor, weights: Tensor, known: Tensor | None) -> Tensor:
