@@ -38,11 +38,12 @@ from rich.table import Table
 from torch import Tensor
 
 from eval.flickr30k import AnnotatedPhoto, find_photos, load_photo
-from eval.words import coverage, is_hit, mean_average_precision, peak, said_words, word_probabilities
+from eval.words import coverage, is_hit, peak, said_words, word_probabilities
 from grounding import Grounder
 from grounding.files import write_file
 from grounding.phrases import noun_phrases, whole_phrase
 from grounding.records import Regions, Word
+from train.precision import mean_average_precision
 
 LEAST = 5  # photos whose captions say a word
 TOGETHER = 8  # photos in the network at once

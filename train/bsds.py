@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SPLITS = {"train": 200, "val": 100, "test": 200}  # photos in each
+SPLITS = {"train": 200, "val": 100, "test": 200}  # number of photos
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html"
 
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
-    """A photo of (H, W) pixels and what N people drew on it."""
+class AnnotatedPhoto:
+    """A photo of (H, W) pixels and the annotations of N people."""
 
     path: Path
     boundaries: NDArray[np.bool_]  # (N, H, W), one pixel thin
-    segments: NDArray[np.uint16]  # (N, H, W), from 1
+    segments: NDArray[np.uint16]  # (N, H, W), labels from 1
 
 
 def find_photos(root: str | Path, *splits: str) -> list[Path]:
@@ -28,7 +28,7 @@ def find_photos(root: str | Path, *splits: str) -> list[Path]:
         splits: of ``train``, ``val`` and ``test``.
 
     Raises:
-        ValueError: they are not there.
+        ValueError: there is no such split, or it has no photos.
     """
     photos: list[Path] = []
     for split in splits:
@@ -42,8 +42,8 @@ def find_photos(root: str | Path, *splits: str) -> list[Path]:
     return photos
 
 
-def read_annotated(photo: Path) -> Annotated:
-    """A photo's annotations, from ``groundTruth`` beside ``images``.
+def read_annotated(photo: Path) -> AnnotatedPhoto:
+    """Read a photo's annotations, from ``groundTruth`` beside ``images``.
 
     Raises:
         ValueError: its annotations are missing or cannot be read.
@@ -55,7 +55,7 @@ def read_annotated(photo: Path) -> Annotated:
         people: Any = loadmat(path)["groundTruth"][0]
     except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise ValueError(f"{path}: annotations of BSDS500 cannot be read: {error}") from None
-    return Annotated(
+    return AnnotatedPhoto(
         photo,
         np.stack([person["Boundaries"][0, 0] > 0 for person in people]),
         np.stack([person["Segmentation"][0, 0].astype(np.uint16) for person in people]),

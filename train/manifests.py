@@ -1,4 +1,4 @@
-"""Manifests of tagged photos from what data sets have: captions, or the keywords of Corel-5k.
+"""Write manifests of tagged photos from captions, or from the keywords of Corel-5k.
 
 ``python -m train task=captions task.captions=FILE task.photos=FOLDER`` and ``python -m train task=corel``.
 """
@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLITS = {"all": ("train", "test"), "train": ("train",), "test": ("test",)}
-AUXILIARY = {"AUX"}  # is, was, has: parts of every caption's verb and of no phrase
+AUXILIARY = {"AUX"}  # is, was, has: part of most captions' verbs, but of no phrase
 MARKUP = re.compile(r"\[/EN#\S+ ([^\]]*)\]")  # Flickr30k Entities: [/EN#12/people A man]
 
 
-def tags_of_captions(
+def write_caption_manifest(
     captions: str,
     photos: str,
     output: str,
@@ -37,54 +37,66 @@ def tags_of_captions(
     sizes: str | None = None,
     compounds: int | None = 20,
 ) -> Path:
-    """Write a manifest whose tags are the words of each photo's captions: those of most captions first, then the first.
+    """Write a manifest whose tags are the words of each photo's captions.
 
-    A word is the lemma of a token, as the phrases of captions have them when a photo is grounded, verbs and all; a
-    single letter is none. A compound noun ("ice cream", "t shirt") is a further tag beside its words.
+    The words of most of a photo's captions come first; words of equally many are in the order of the captions. A word
+    is the lemma of a token in the form in which phrases are matched, verbs included; single letters are left out. A
+    compound noun ("ice cream", "t shirt") is an additional tag beside its words.
 
     Args:
-        captions: a file .jsonl, .csv or .parquet of ``image`` and ``caption`` (or a list, ``captions``), a photo's rows
-            anywhere; a file .json as COCO has it; or the folder ``Sentences`` of Flickr30k Entities.
-        photos: the folder of the photos; those that are not there are left out and counted in the log.
+        captions: a file .jsonl, .csv or .parquet of ``image`` and ``caption`` (or a list, ``captions``), with a
+            photo's rows anywhere; a file .json in COCO's format; or the folder ``Sentences`` of Flickr30k Entities.
+        photos: the folder of the photos; photos without a file are left out, and their number is logged.
         output: the manifest, .jsonl.
-        names: a text file of the photos to take, such as a split, one a line, with or without extension.
-        sizes: a table, .tsv or .csv, of ``id``, ``width``, ``height`` of the originals, where the files are squeezed.
-        compounds: a compound noun is a tag where at least so many photos have it; None for none.
+        names: a text file of the photos to use, such as a split, one a line, with or without extension.
+        sizes: a table, .tsv or .csv, of ``id``, ``width``, ``height`` of the originals, where the files have another
+            aspect ratio.
+        compounds: a compound noun is a tag where at least so many photos have it; None: never.
+
+    Returns:
+        the manifest.
 
     Raises:
-        ValueError: a file is missing or makes no sense, or there is no photo with a caption.
+        ValueError: a file is missing or makes no sense, or no photo has a caption.
         OSError: the manifest cannot be written.
     """
     if compounds is not None:
         check_limits("captions", compounds=(compounds, 1, 1_000_000_000))
-    target = _target(output)
+    target = _manifest_path(output)
     folder = Path(photos).expanduser()
     captioned = _read_captions(Path(captions).expanduser())
     if names is not None:
         wanted = {Path(line).stem for line in _lines(Path(names).expanduser())}
         captioned = {name: texts for name, texts in captioned.items() if Path(name).stem in wanted}
-    found = _only_there(folder, captioned)
-    original = _read_sizes(Path(sizes).expanduser()) if sizes is not None else {}
-    words = _words_of_photos([captioned[name] for name in found])
-    photos_with = Counter(word for of_photo in words for word in {word for of_one in of_photo for word in of_one})
-    tagged = []
-    for name, of_photo in zip(found, words, strict=True):
-        in_captions = Counter(word for of_one in of_photo for word in dict.fromkeys(of_one))
-        tags = [
-            word
-            for word, _ in in_captions.most_common()  # of equals the first
-            if " " not in word or (compounds is not None and photos_with[word] >= compounds)
-        ]
-        size = {}
+    existing = _existing_names(folder, captioned)
+    ranked = _rank_words([captioned[name] for name in existing])
+    photos_with = Counter(word for words in ranked for word in words)
+    tags = [
+        [word for word in words if " " not in word or (compounds is not None and photos_with[word] >= compounds)]
+        for words in ranked
+    ]
+    originals = {} if sizes is None else _read_sizes(Path(sizes).expanduser())
+    rows: list[dict[str, Any]] = []
+    for name, photo_tags in zip(existing, tags, strict=True):
+        row: dict[str, Any] = {"image": name, "source": "captions", "tags": photo_tags}
         if sizes is not None:
-            if Path(name).stem not in original:
+            if Path(name).stem not in originals:
                 raise ValueError(f"{sizes}: has no size of {printable(name)}")
-            size = dict(zip(("width", "height"), original[Path(name).stem], strict=True))
-        tagged.append((name, {"tags": tags, **size}))
-    return _write_manifest(target, folder, "captions", tagged)
+            row["width"], row["height"] = originals[Path(name).stem]
+        rows.append(row)
+    return _write_manifest(target, folder, rows)
 
 
-def tags_of_corel(corel: str, output: str, *, split: str = "all") -> Path:
+def _rank_words(captions: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The different words, compounds included, of each photo's captions, those of most captions first."""
+    ranked = []
+    for photo_words in _words_of_captions(captions):
+        in_captions = Counter(word for words in photo_words for word in dict.fromkeys(words))
+        ranked.append([word for word, _ in in_captions.most_common()])  # equally frequent ones as they first occurred
+    return ranked
+
+
+def write_corel_manifest(corel: str, output: str, *, split: str = "all") -> Path:
     """Write a manifest of Corel-5k's photos and their keywords, in their order.
 
     Args:
@@ -92,16 +104,19 @@ def tags_of_corel(corel: str, output: str, *, split: str = "all") -> Path:
         output: the manifest, .jsonl.
         split: all, train or test.
 
+    Returns:
+        the manifest.
+
     Raises:
         ValueError: there is no such split, or a file is missing or makes no sense.
         OSError: the manifest cannot be written.
     """
     if split not in SPLITS:
         raise ValueError(f"corel: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    target = _target(output)
+    target = _manifest_path(output)
     folder = Path(corel).expanduser()
     words = _lines(folder / "labels" / "words")
-    tags_of: dict[str, list[str]] = {}
+    tags: dict[str, list[str]] = {}
     for part in SPLITS[split]:
         path = folder / "labels" / ("training_label" if part == "train" else "test_label")
         for line in _lines(path):
@@ -109,59 +124,61 @@ def tags_of_corel(corel: str, output: str, *, split: str = "all") -> Path:
             try:
                 if min(map(int, numbers), default=1) < 1:
                     raise IndexError
-                tags_of[f"images_{part}/{photo}.jpeg"] = [words[int(number) - 1] for number in numbers]
+                tags[f"images_{part}/{photo}.jpeg"] = [words[int(number) - 1] for number in numbers]
             except (ValueError, IndexError):
                 raise ValueError(f"{path}: expected numbers from 1 to {len(words)}, got {line!r}") from None
-    return _write_manifest(
-        target, folder, "corel", [(name, {"tags": tags_of[name]}) for name in _only_there(folder, tags_of)]
-    )
+    rows = [{"image": name, "source": "corel", "tags": tags[name]} for name in _existing_names(folder, tags)]
+    return _write_manifest(target, folder, rows)
 
 
-def _target(output: str) -> Path:
-    target = Path(output).expanduser()
-    if target.suffix.lower() != ".jsonl":
+def _manifest_path(output: str) -> Path:
+    path = Path(output).expanduser()
+    if path.suffix.lower() != ".jsonl":
         raise ValueError(f"output is a file .jsonl, got {output}")
-    return target
+    return path
 
 
-def _only_there(folder: Path, names: Iterable[str]) -> list[str]:
-    """The names, sorted, of the photos that are in the folder; how many are not is logged."""
+def _existing_names(folder: Path, names: Iterable[str]) -> list[str]:
+    """The names, sorted, of the photos that exist in the folder; the number of the others is logged."""
     listed = sorted(names)
-    found = [name for name in listed if os.path.isfile(folder / name)]
-    if not found:
+    existing = [name for name in listed if os.path.isfile(folder / name)]
+    if not existing:
         hint = f", such as {printable(listed[0])}" if listed else ""
         raise ValueError(f"{folder}: none of the {len(listed)} photos with words is there{hint}")
-    if len(found) < len(listed):
-        log.info("%s: %d of %d photos are not there, left out", folder, len(listed) - len(found), len(listed))
-    return found
+    if len(existing) < len(listed):
+        log.info("%s: %d of %d photos are not there, left out", folder, len(listed) - len(existing), len(listed))
+    return existing
 
 
-def _write_manifest(target: Path, folder: Path, source: str, tagged: Sequence[tuple[str, dict[str, Any]]]) -> Path:
-    """Write a row a photo; paths are relative where the photos lie below the manifest, so that both can be moved."""
+def _write_manifest(target: Path, folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write a row for each photo.
+
+    Paths are relative where the photos lie below the manifest, so that both can be moved together.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     home = target.parent.resolve()
     start = folder.relative_to(home) if folder.is_relative_to(home) else folder
-    lines = [json.dumps({"image": (start / name).as_posix(), "source": source, **values}) for name, values in tagged]
+    lines = [json.dumps({**row, "image": (start / row["image"]).as_posix()}) for row in rows]
     write_file(target, "".join(line + "\n" for line in lines).encode())
-    log.info("%d photos, %d different tags", len(tagged), len({tag for _, values in tagged for tag in values["tags"]}))
+    log.info("%d photos, %d different tags", len(rows), len({tag for row in rows for tag in row["tags"]}))
     return target
 
 
-def _words_of_photos(captions: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """For each photo and each of its captions the words, compounds too, in order."""
+def _words_of_captions(captions: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """The words, compounds included, of each of each photo's captions, in order."""
     from rich.progress import track
 
     from grounding.phrases import english
 
-    texts = [text for of_photo in captions for text in of_photo]
+    texts = [text for photo_captions in captions for text in photo_captions]
     docs = english().pipe(texts, batch_size=256)
     words = (_words(doc) for doc in track(docs, "captions", total=len(texts)))
-    return [[next(words) for _ in of_photo] for of_photo in captions]
+    return [[next(words) for _ in photo_captions] for photo_captions in captions]
 
 
 def _words(doc: "Doc") -> list[str]:
-    """The words of a caption in order; a compound stands before the first of its words."""
+    """The words of a caption in order; a compound comes before the first of its words."""
     from grounding.phrases import WORDLESS
 
     tokens = [
@@ -181,7 +198,7 @@ def _words(doc: "Doc") -> list[str]:
 
 
 def _is_compound(tokens: Sequence["Token"]) -> bool:
-    """Whether these are nouns side by side, or words joined by hyphens, that are one noun with all its parts."""
+    """Whether tokens are one whole compound noun: nouns side by side, or words joined by hyphens."""
     from grounding.phrases import NOUNS
 
     doc, first, last = tokens[0].doc, tokens[0].i, tokens[-1].i
@@ -193,43 +210,43 @@ def _is_compound(tokens: Sequence["Token"]) -> bool:
             token.nbor(1).text == "-" or (token.pos_ in NOUNS and token.dep_ == "compound" and token.head.i in own)
             for token in tokens[:-1]
         )
-        # "ice cream cone" is no "cream cone", "three-year-old" no "three year"
+        # "ice cream cone" has no compound "cream cone", and "three-year-old" no "three year"
         and all(child.i in own for token in tokens[:-1] for child in token.children if child.dep_ == "compound")
         and not any(token.text == "-" for token in doc[max(first - 1, 0) : last + 2] if not first <= token.i <= last)
     )
 
 
 def _read_captions(path: Path) -> dict[str, list[str]]:
-    """Captions by the names of photos."""
+    """The captions of each photo, by its name."""
     if path.is_dir():
-        captioned = dict(_of_sentences(path))
+        captioned = _read_sentences(path)
     elif path.suffix.lower() == ".json":
-        captioned = _of_coco(path)
+        captioned = _read_coco(path)
     else:
-        captioned = _of_manifest(path)
+        captioned = _read_table(path)
     if not any(captioned.values()):
         raise ValueError(f"{path}: no caption in it")
     return captioned
 
 
-def _of_sentences(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    for path in sorted(folder.glob("*.txt")):
-        yield f"{path.stem}.jpg", [MARKUP.sub(r"\1", line) for line in _lines(path)]
+def _read_sentences(folder: Path) -> dict[str, list[str]]:
+    paths = sorted(folder.glob("*.txt"))
+    return {f"{path.stem}.jpg": [MARKUP.sub(r"\1", line) for line in _lines(path)] for path in paths}
 
 
-def _of_coco(path: Path) -> dict[str, list[str]]:
+def _read_coco(path: Path) -> dict[str, list[str]]:
     try:
         content = json.loads(_text(path))
         names = {image["id"]: image["file_name"] for image in content["images"]}
         captioned: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
-            captioned[names[annotation["image_id"]]].append(_checked(annotation["caption"], path))
+            captioned[names[annotation["image_id"]]].append(_check_caption(annotation["caption"], path))
     except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: these are not captions as COCO writes them: {error!r}") from None
     return captioned
 
 
-def _of_manifest(path: Path) -> dict[str, list[str]]:
+def _read_table(path: Path) -> dict[str, list[str]]:
     captioned: dict[str, list[str]] = {}
     for number, row in rows(path):
         name, texts = row.get("image"), row.get("captions", row.get("caption"))
@@ -238,19 +255,19 @@ def _of_manifest(path: Path) -> dict[str, list[str]]:
             raise ValueError(f"{path}, line {number}: expected image and caption (or captions, a list), found {found}")
         where = f"{path}, line {number}"
         captioned.setdefault(name, []).extend(
-            _checked(text, where) for text in (texts if isinstance(texts, list) else [texts])
+            _check_caption(text, where) for text in (texts if isinstance(texts, list) else [texts])
         )
     return captioned
 
 
-def _checked(text: object, where: object) -> str:
+def _check_caption(text: object, where: object) -> str:
     if not isinstance(text, str) or len(text) > 100_000 or any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"{where}: a caption is text of at most 100,000 characters, got {printable(repr(text)[:60])}")
     return text
 
 
 def _read_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """(width, height) of the originals by the photos' names without extension."""
+    """The (width, height) of originals, by the photos' names without extension."""
     text = _text(path)
     table = csv.DictReader(text.split("\n"), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
     try:

@@ -1,4 +1,4 @@
-"""Photos of COCO (Lin et al. 2014) with the boxes and outlines of their objects."""
+"""COCO (Lin et al. 2014): photos with the boxes and outlines of their objects."""
 
 import json
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Photo:
-    """A photo and its objects, as COCO has them."""
+class CocoPhoto:
+    """A photo and its K objects, in COCO's notation."""
 
     path: Path
-    index: int  # among all photos, which says its fold
+    index: int  # among all photos; determines its fold
     size: tuple[int, int]  # (height, width)
     boxes: tuple[tuple[float, ...], ...]  # (K, 4), x, y, width, height
     polygons: tuple[tuple[tuple[float, ...], ...], ...]  # (K, parts, coordinates), x and y in turn
 
 
-def read_photos(folder: Path) -> list[Photo]:
+def read_photos(folder: Path) -> list[CocoPhoto]:
     """The photos of ``instances.json`` with those of their objects that have polygons and are no crowds.
 
     Raises:
-        ValueError: it is not there, or of another kind.
+        ValueError: the file is missing, or no such file.
     """
     path = folder / "instances.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         objects: dict[str, list[dict[str, Any]]] = {}
         for item in content["annotations"]:
-            if not item.get("iscrowd") and isinstance(item["segmentation"], list):  # others are run lengths
+            if not item.get("iscrowd") and isinstance(item["segmentation"], list):  # other outlines are run lengths
                 objects.setdefault(str(item["image_id"]), []).append(item)
         return [
-            Photo(
+            CocoPhoto(
                 folder / "images" / photo["file_name"],
                 index,
                 (photo["height"], photo["width"]),
@@ -50,14 +50,14 @@ def read_photos(folder: Path) -> list[Photo]:
         raise ValueError(f"{path}: these are not instances as COCO writes them: {error!r}") from None
 
 
-def true_boxes(photo: Photo) -> Tensor:
-    """The boxes of its objects, (K, 4), xyxy."""
+def object_boxes(photo: CocoPhoto) -> Tensor:
+    """The boxes of a photo's objects, (K, 4), xyxy."""
     boxes = torch.tensor(photo.boxes, dtype=torch.float64).reshape(-1, 4)
     return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
-def true_masks(photo: Photo) -> Tensor:
-    """The pixels whose centres lie in its objects' outlines, (K, H, W) bool."""
+def object_masks(photo: CocoPhoto) -> Tensor:
+    """The pixels whose centres lie in the outlines of a photo's objects, (K, H, W) bool."""
     from skimage.draw import polygon
 
     masks = np.zeros((len(photo.polygons), *photo.size), bool)

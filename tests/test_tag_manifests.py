@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from train.adapters import tags_of_captions, tags_of_corel
-from train.data import Tagged, tagged_listed
+from train.data import TaggedPhoto, read_tag_manifest
+from train.manifests import write_caption_manifest, write_corel_manifest
 
 ICE = ["A man eats ice cream .", "Two men with a dog .", "The dog runs , a man is eating ice creams ."]
 
@@ -24,7 +24,7 @@ def rows_of(path):
 
 def adapt(captions, photos, **settings):
     output = photos.parent / "new" / "tags.jsonl"
-    return rows_of(tags_of_captions(str(captions), str(photos), str(output), **settings))
+    return rows_of(write_caption_manifest(str(captions), str(photos), str(output), **settings))
 
 
 def test_words_of_most_captions_come_first(photos, tmp_path):
@@ -58,13 +58,13 @@ def test_compounds_are_whole_nouns(photos, tmp_path, caption, compounds):
     assert "be" not in row["tags"]
 
 
-def of_table(folder):
+def captions_in_csv(folder):
     path = folder / "captions.csv"
     path.write_text("image,caption\n2.jpg,A cat .\n1.jpg,A dog .\n2.jpg,A cat on a mat .\n3.jpg,A cow .\n")
     return path
 
 
-def of_coco(folder):
+def captions_of_coco(folder):
     content = {
         "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)],
         "annotations": [
@@ -77,7 +77,7 @@ def of_coco(folder):
     return folder / "captions.json"
 
 
-def of_sentences(folder):
+def captions_of_entities(folder):
     sentences = folder / "Sentences"
     sentences.mkdir()
     (sentences / "1.txt").write_text("[/EN#12/animals A dog] .\n")
@@ -86,8 +86,8 @@ def of_sentences(folder):
     return sentences
 
 
-@pytest.mark.parametrize("source", [of_table, of_coco, of_sentences])
-def test_captions_are_read_as_data_sets_have_them(photos, tmp_path, source, caplog):
+@pytest.mark.parametrize("source", [captions_in_csv, captions_of_coco, captions_of_entities])
+def test_captions_are_read_in_the_formats_of_data_sets(photos, tmp_path, source, caplog):
     caplog.set_level("INFO")
     rows = adapt(source(tmp_path), photos)
     assert rows == [
@@ -98,22 +98,24 @@ def test_captions_are_read_as_data_sets_have_them(photos, tmp_path, source, capl
     assert "2 photos, 3 different tags" in caplog.text
 
 
-def test_a_split_and_sizes_come_from_files_beside(photos, tmp_path):
+def test_a_split_and_sizes_are_read_from_files(photos, tmp_path):
     (tmp_path / "val.txt").write_text("2\n3\n")
     (tmp_path / "sizes.tsv").write_text("id\twidth\theight\n1\t40\t30\n2\t50\t20\n")
     output = tmp_path / "tags.jsonl"
     settings = {"names": str(tmp_path / "val.txt"), "sizes": str(tmp_path / "sizes.tsv")}
-    tags_of_captions(str(of_table(tmp_path)), str(photos), str(output), **settings)
+    write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
     assert rows_of(output) == [
         {"image": "photos/2.jpg", "source": "captions", "tags": ["cat", "mat"], "width": 50, "height": 20}
     ]
-    assert tagged_listed(str(output), first=1).photos == [Tagged("photos/2.jpg", ("cat",), (20, 50), "captions")]
+    assert read_tag_manifest(str(output), first=1).photos == [
+        TaggedPhoto("photos/2.jpg", ("cat",), (20, 50), "captions")
+    ]
     (tmp_path / "sizes.tsv").write_text("id,width,height\n1,40,30\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: has no size of 2\.jpg"):
-        tags_of_captions(str(of_table(tmp_path)), str(photos), str(output), **settings)
+        write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
     (tmp_path / "sizes.tsv").write_text("id\twidth\n1\t40\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: expected a header id, width, height"):
-        tags_of_captions(str(of_table(tmp_path)), str(photos), str(output), **settings)
+        write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_captions_that_make_no_sense_are_refused(photos, tmp_path, name, text, m
     with pytest.raises(ValueError, match=message):
         adapt(tmp_path / name, photos)
     with pytest.raises(ValueError, match=r"output is a file \.jsonl"):
-        tags_of_captions(str(tmp_path / name), str(photos), str(tmp_path / "tags.csv"))
+        write_caption_manifest(str(tmp_path / name), str(photos), str(tmp_path / "tags.csv"))
 
 
 @pytest.fixture
@@ -150,21 +152,21 @@ def corel(tmp_path):
 
 
 def test_keywords_of_corel_keep_their_order(corel):
-    rows = rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl")))
+    rows = rows_of(write_corel_manifest(str(corel), str(corel / "tags.jsonl")))
     train = {"image": "images_train/1000.jpeg", "source": "corel", "tags": ["mountain", "sun", "city"]}
     test = {"image": "images_test/7.jpeg", "source": "corel", "tags": ["sun", "sky"]}
     assert rows == [test, train]
-    assert rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl"), split="train")) == [train]
-    assert rows_of(tags_of_corel(str(corel), str(corel / "tags.jsonl"), split="test")) == [test]
+    assert rows_of(write_corel_manifest(str(corel), str(corel / "tags.jsonl"), split="train")) == [train]
+    assert rows_of(write_corel_manifest(str(corel), str(corel / "tags.jsonl"), split="test")) == [test]
 
 
 @pytest.mark.parametrize("line", ["7 5", "7 0", "7 sky"])
 def test_labels_of_corel_that_make_no_sense_are_refused(corel, line):
     (corel / "labels" / "test_label").write_text(line)
     with pytest.raises(ValueError, match=r"test_label: expected numbers from 1 to 4, got '7"):
-        tags_of_corel(str(corel), str(corel / "tags.jsonl"))
+        write_corel_manifest(str(corel), str(corel / "tags.jsonl"))
     with pytest.raises(ValueError, match="split must be one of all, train, test, got 'val'"):
-        tags_of_corel(str(corel), str(corel / "tags.jsonl"), split="val")
+        write_corel_manifest(str(corel), str(corel / "tags.jsonl"), split="val")
     with pytest.raises(ValueError, match="words: cannot be read: No such file"):
-        tags_of_corel(str(corel / "nowhere"), str(corel / "tags.jsonl"))
+        write_corel_manifest(str(corel / "nowhere"), str(corel / "tags.jsonl"))
     assert not (corel / "tags.jsonl").exists()
