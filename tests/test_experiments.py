@@ -24,7 +24,7 @@ def head_of(name):
     return re.match("(#.*\n)+", text)[0]
 
 
-TRAINING_EXPERIMENTS = [name for name in EXPERIMENTS if "python -m train" in head_of(name)]
+TRAINING_EXPERIMENTS = [name for name in EXPERIMENTS if f"python -m train experiment={name} " in head_of(name)]
 
 
 def composed(*overrides, config="train", **options):
