@@ -375,7 +375,7 @@ def test_a_checkpoint_of_the_package_has_a_name(folder, small, tmp_path, monkeyp
 def test_a_grounder_takes_a_checkpoint_by_its_folder_whatever_its_name(small, tmp_path, name, monkeypatch):
     save(tmp_path / name, small)
     monkeypatch.chdir(tmp_path)
-    quick = ("proposals=edge_boxes", "proposals.edges=gradient", "attention.signed=compose")
+    quick = ("proposals=edge_boxes", "proposals.edges=gradient", "attention=cmwp", "attention.signed=compose")
     for model in (name, Path(name), tmp_path / name, str(tmp_path / name)):
         assert choose_model(model) == choose_model(tmp_path / name)
     grounder = Grounder.load(name, *quick, "model.short_side=96")
