@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.report import METHODS, PROPOSALS
+from eval.names import METHODS, PROPOSALS
 from grounding.quoting import PATHS
 
 PACKAGES = ("phrase-grounding", "torch", "timm", "spacy")
