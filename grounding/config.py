@@ -90,6 +90,23 @@ def _built(value: Any) -> Any:
     return build_part(value) if "_target_" in value else {name: _built(part) for name, part in value.items()}
 
 
+def part_modules(settings: dict[str, Any]) -> list[str]:
+    """The modules that define the parts, nested ones too, that the plain settings of a group describe.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    from hydra.utils import get_method
+
+    found = [module for value in settings.values() if isinstance(value, dict) for module in part_modules(value)]
+    if "_target_" not in settings:
+        return found
+    try:
+        return [*found, str(get_method(settings["_target_"]).__module__)]
+    except Exception as error:
+        raise ValueError(settings_error(error)) from error
+
+
 @dataclass(frozen=True)
 class GrounderSettings:
     """The plain settings that a grounder is built from; see `grounding.pipeline.Grounder.from_settings`."""

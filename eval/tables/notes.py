@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from eval.names import DEFAULT_MODEL
 from eval.result import Result
 from eval.splits import saved_statistics
 from eval.tables.cells import count, percent
 from eval.tables.rows import PhotoSet
 
-DEFAULT_MODEL = "efficientnet_lite2_tags"
 MEASURES = (
     "R@K is the share of phrases with a correct box (IoU .5 or more) among the first K; bound, among all boxes. "
     "The column for IoU .75 is R@1 with the stricter overlap, and mean IoU is that of the first box. Reached is "
