@@ -52,6 +52,7 @@ def test_one_result_is_printed_with_all_measures():
         "reached the map: 14.0 % on average over 3,183 phrases, from 10.0 to 17.0 %",
         "70.1 (68.0–72.0)",
         "60.8",
+        "3,100 (phrase)",
         "160.1 s (attention 120.5, proposals 30.1, scoring 9.5), 1.5 photos/s",
         "γ 0.25 (chosen on 247 photos)",
         "γ was chosen with the boxes of these photos.",
