@@ -1,21 +1,25 @@
-"""Which part loses: recall and pointing with an oracle in the place of words, of maps and of proposals.
+"""Error analysis: recall and pointing with an oracle in place of words, of maps and of the choice of region.
 
     python -m proposals data=flickr30k data.path=PHOTOS data.entities=ENTITIES output=mcg.h5
     python benchmarks/oracles.py PHOTOS ENTITIES mcg.h5 --attention cmwp --gammas 0.25
 
-The rules are those of the preset zhang18, and the default model's.
+Phrases are judged by the preset zhang18; the classifier is the default model.
 
-- as it is: what the model says, for each γ.
-- the best word: of all known words that the photo's captions say, the one whose map ranks the phrase's box best; what
-  choosing and weighting words could gain at most.
-- the perfect map: 1 inside the phrase's boxes and 0 outside, at the resolution of the attention; what better attention
-  could gain at most, with the γ of `PERFECT` that does best.
-- the bound: whether any region is correct that is left when near duplicates are gone; what better scoring could gain.
+- without an oracle: the method as it is, for each γ.
+- the best word: of all known words in the photo's captions, the one whose map ranks the phrase's box best. This is the
+  most that choosing and weighting words could gain.
+- the perfect map: 1 inside the phrase's boxes and 0 outside, at the resolution of the attention, for each γ of
+  `PERFECT`. This is the most that better attention could gain.
+- bound: whether any region is correct, after near duplicates are removed. This is the most that better scoring could
+  gain.
 
-About a second a photo on one core for c-MWP.
+`--output eval/error_analysis.json` saves the figures for docs/results.md, which `python -m eval.leaderboard` writes.
+About a second for each photo on one core with c-MWP.
 """
 
 import argparse
+import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,13 +38,15 @@ from eval.protocols import BoxProtocol
 from eval.records import Instance, Prediction
 from eval.words import is_hit, peak
 from grounding import Grounder
+from grounding.files import write_file
 from grounding.maps import PhraseWords, phrase_map
 from grounding.phrases import whole_phrase
 from grounding.records import Regions
 from grounding.scoring import rank_regions
 from proposals import Stored
 
-PERFECT = (0.25, 0.5, 0.75, 1.0)  # γ of the perfect map
+PERFECT = (0.25, 0.5, 0.75, 1.0)  # γ for the perfect map
+PLAIN = "without an oracle"
 RULES = BoxProtocol(truth="union", iou="inclusive", suppression=0.5, parsed_only=False, per_type=True, small=0.25)
 
 
@@ -66,7 +72,8 @@ def main() -> None:
     parser.add_argument("proposals", metavar="FILE.h5", type=Path)
     parser.add_argument("--attention", default="cmwp", metavar="OPTION", help="of attention=")
     parser.add_argument("--gammas", nargs="+", type=float, default=[0.25], metavar="γ")
-    parser.add_argument("--count", type=int, metavar="N", help="stop after so many photos")
+    parser.add_argument("--count", type=int, metavar="N", help="number of photos to stop after")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="file for the figures")
     arguments = parser.parse_args()
     try:
         photos = find_photos(arguments.photos, arguments.entities)[: arguments.count]
@@ -98,7 +105,7 @@ def main() -> None:
             attention = phrase_map(maps, PhraseWords(words))
             found = rank(attention, proposals, photo.size, arguments.gammas)
             for gamma, regions in zip(arguments.gammas, found, strict=True):
-                judged[f"as it is, γ {gamma:g}"].append(judge(thing, Prediction(regions), RULES))
+                judged[f"{PLAIN}, γ {gamma:g}"].append(judge(thing, Prediction(regions), RULES))
             best = min(
                 (judge(thing, Prediction(regions), RULES) for regions in of_words.values()),
                 key=lambda one: one.rank or float("inf"),
@@ -107,9 +114,11 @@ def main() -> None:
             found = rank(perfect_map(thing, shape), proposals, photo.size, list(PERFECT))
             for gamma, regions in zip(PERFECT, found, strict=True):
                 judged[f"the perfect map, γ {gamma:g}"].append(judge(thing, Prediction(regions), RULES))
-            hits["as it is"].append(attention is not None and is_hit(peak(attention, photo.size), thing.boxes))
+            hits[PLAIN].append(attention is not None and is_hit(peak(attention, photo.size), thing.boxes))
             hits["the best word"].append(any(is_hit(point, thing.boxes) for point in peaks.values()))
     print_table(console, judged, hits, len(photos))
+    if arguments.output:
+        save(arguments.output, judged, hits, arguments.attention, len(photos))
 
 
 def print_table(console: Console, judged: dict[str, list[Judged]], hits: dict[str, list[bool]], photos: int) -> None:
@@ -124,6 +133,19 @@ def print_table(console: Console, judged: dict[str, list[Judged]], hits: dict[st
     console.print(table)
     for name, of_name in hits.items():
         console.print(f"greatest attention in a box, {name}: {100 * sum(of_name) / len(of_name):.1f}")
+
+
+def save(path: Path, judged: dict[str, list[Judged]], hits: dict[str, list[bool]], attention: str, photos: int) -> None:
+    """Write the shares of the table to a file, with the command; of paths, only the last name."""
+    figures = {
+        "command": " ".join(["python benchmarks/oracles.py", *(Path(word).name for word in sys.argv[1:])]),
+        "attention": attention,
+        "photos": photos,
+        "phrases": len(next(iter(judged.values()))),
+        "rows": [{"name": name, "recall": recalls(of_name, per_type=True)} for name, of_name in judged.items()],
+        "pointing": {name: sum(of_name) / len(of_name) for name, of_name in hits.items()},
+    }
+    write_file(path, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 if __name__ == "__main__":

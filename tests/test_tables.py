@@ -52,6 +52,7 @@ def test_one_result_is_printed_with_all_measures():
         "reached the map: 14.0 % on average over 3,183 phrases, from 10.0 to 17.0 %",
         "70.1 (68.0–72.0)",
         "60.8",
+        "3,100 (phrase)",
         "160.1 s (attention 120.5, proposals 30.1, scoring 9.5), 1.5 photos/s",
         "γ 0.25 (chosen on 247 photos)",
         "γ was chosen with the boxes of these photos.",
@@ -177,9 +178,10 @@ def test_notes_say_which_photos_what_training_and_how_settings_were_chosen():
     assert "part of val, 247 photos, all of them in Flickr8k. They are no random sample of their split" in text
     assert "animals are 10.5 % of the phrases (rest of val, 753 photos: 1.6 %; test, 1,000 photos: 3.6 %)" in text
     assert "55.2 % of them (rest of val, 753 photos: 46.7 %; test, 1,000 photos: 50.2 %)" in text
-    assert "were chosen with the boxes of these very photos. Settings chosen on boxed photos are few-shot" in text
-    assert "γ was chosen with the boxes of these photos." in text
-    assert "γ of each method was chosen among 0, 0.25 on 247 photos." in text
+    assert "were also chosen with the boxes of these very photos. Settings chosen on boxed photos are few-shot" in text
+    assert (
+        "γ of each method was chosen among 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos." in text
+    )
     assert TRAINING in text
 
 
@@ -199,8 +201,8 @@ def test_different_grids_of_gamma_are_told_apart():
     gamma = replace(other.manifest.gamma, grid=(), chosen_on="the command line")
     other = replace(other, manifest=replace(other.manifest, gamma=gamma))
     assert gamma_notes([one, other]) == [
-        "γ of each method was chosen among 0, 0.25 on 247 photos. (one)",
-        "γ of each method was given by the command line. (other)",
+        "γ of each method was chosen among 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos. (one)",
+        "γ of each method was given by the command line. γ was chosen with the boxes of these photos. (other)",
     ]
 
 

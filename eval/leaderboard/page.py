@@ -36,7 +36,8 @@ def leaderboard(results: Sequence[Result]) -> str:
         parts.append("".join(f"* {escape_note(note)}\n" for note in notes(found)))
         for preset in _presets(found.results):
             parts += _preset_section(preset, found, runs)
-    parts.append("### Runs\n\n" + "\n".join(f"{index}. {line}" for index, line in enumerate(runs, 1)) + "\n")
+    if runs:
+        parts.append("### Runs\n\n" + "".join(f"{index}. {line}\n" for index, line in enumerate(runs, 1)))
     for group in published().groups:
         parts.append(f"## Published: {group.title}\n")
         parts += [f"{escape(group.note)}\n"] if group.note else []

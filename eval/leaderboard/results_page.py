@@ -16,7 +16,7 @@ from eval.tables.content import (
     table_6,
     table_7,
 )
-from eval.tables.markdown import titled_table
+from eval.tables.markdown import markdown_table, titled_table
 from eval.tables.notes import MEASURES, PAPER, SCORES, notes, pointing_note
 from eval.tables.rows import photo_sets
 
@@ -26,13 +26,18 @@ Where the phrases of captions are, on Flickr30k Entities. `python -m eval.leader
 that `python -m eval` saves; do not edit it by hand. [All protocols, with intervals and the commands that were
 run](../LEADERBOARD.md); [how methods are scored](evaluation.md).
 """
+SPLITS_COMMAND = "python benchmarks/splits.py PHOTOS ENTITIES --output eval/splits.json"
 ERRORS = Path(__file__).parent.parent / "error_analysis.json"
 
 
 def results_page(results: Sequence[Result]) -> str:
     """Write the page."""
     parts = [INTRODUCTION, "## Measures\n", f"{MEASURES}\n", f"{SCORES}\n", f"{pointing_note()}\n"]
-    parts += ["## Composition of the photos\n", titled_table(splits_table())]
+    parts += [
+        "## Composition of the photos\n",
+        f"In per cent; `{SPLITS_COMMAND}` counts them.\n",
+        markdown_table(splits_table()),
+    ]
     for found in photo_sets(results):
         parts.append(f"## Measured on {found.label}\n")
         parts.append("".join(f"* {escape_note(note)}\n" for note in notes(found)))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eval.result import BoxScores, Result, Subset
+from eval.result import BoxScores, PointingScores, Result, Subset
 from eval.tables.cells import NONE, Table, count, pair, percent, with_interval
-from eval.tables.content import further_measures, paper_table_6, paper_table_7, pointing_table, table_6, table_7
+from eval.tables.content import further_measures, paper_table_6, paper_table_7, table_6, table_7
 from eval.tables.notes import MEASURES, PAPER, SCORES, notes
 from eval.tables.rows import gamma_of, headline, photo_sets, photos_label
 
@@ -39,7 +39,7 @@ def print_result(console: "Console", result: Result) -> None:
         if others := {other: preset for other, preset in result.boxes.items() if other != name}:
             print_table(console, _presets_table(others))
     if result.pointing:
-        print_table(console, pointing_table([result]))
+        print_table(console, _pointing_table(result.pointing))
     if result.gammas:
         print_table(console, _gammas_table(result))
     for line in (*_facts(result), result.manifest.supervision, _origin(result)):
@@ -95,7 +95,7 @@ def _subsets_table(title: str, result: Result, scores: BoxScores) -> Table:
         row("R@10", *(with_interval(subset.recall.at_10) for subset in found)),
         row("bound", *(with_interval(subset.recall.bound) for subset in found)),
         row("R@1, IoU .75", *(with_interval(subset.recall_at_1_iou_75) for subset in found)),
-        row("mean IoU of the first box", *(with_interval(subset.mean_iou) for subset in found)),
+        row("mean IoU, first box", *(with_interval(subset.mean_iou) for subset in found)),
         row("mAP (Group), raw", *(percent(subset.raw_precision.group) for subset in found)),
         row("mAP (Phrase), raw", *(percent(subset.raw_precision.phrase) for subset in found)),
         row(f"mAP (Group), {calibration}", *(percent(subset.precision.group) for subset in found)),
@@ -128,6 +128,19 @@ def _preset_cells(subset: Subset) -> list[str]:
     recall = subset.recall
     shares = [measured.share for measured in (recall.at_1, recall.at_5, recall.at_10, recall.bound)]
     return [percent(share) for share in (*shares, subset.raw_precision.group)]
+
+
+def _pointing_table(presets: dict[str, PointingScores]) -> Table:
+    rows = [
+        (
+            name.removeprefix("pointing_"),
+            f"{count(scores.instances)} ({scores.protocol.unit})",
+            with_interval(scores.accuracy),
+            percent(scores.centre),
+        )
+        for name, scores in presets.items()
+    ]
+    return Table("", ("pointing", "of", "accuracy", "the photo's centre"), tuple(rows))
 
 
 def _gammas_table(result: Result) -> Table:

@@ -45,7 +45,8 @@ def further_measures(results: Sequence[Result]) -> Table:
 
 def pointing_table(results: Sequence[Result]) -> Table:
     """Pointing accuracy by every preset, and that of the photo's centre on the same instances."""
-    presets = list(dict.fromkeys(name for result in results for name in result.pointing))
+    fullest_first = sorted(results, key=lambda result: -len(result.pointing))  # methods without attention have fewer
+    presets = list(dict.fromkeys(name for result in fullest_first for name in result.pointing))
     rows = [
         (
             result.name,

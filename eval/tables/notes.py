@@ -39,9 +39,8 @@ def notes(found: PhotoSet) -> list[str]:
     if any(result.manifest.model == DEFAULT_MODEL for result in ours):
         lines.append(TRAINING)
     if ours:
-        lines.append(f"{_chosen_on(found)} {FEW_SHOT}")
-        lines += _labelled([(result.manifest.supervision, result) for result in ours])
         lines += gamma_notes(ours)
+        lines.append(f"{_chosen_on(found)} {FEW_SHOT}")
     return lines
 
 
@@ -84,23 +83,21 @@ def pointing_note() -> str:
 
 
 def gamma_notes(results: Sequence[Result]) -> list[str]:
-    """Say among which values γ was chosen: a line for each grid, with the names of its methods where grids differ."""
+    """Say how γ was chosen; where methods differ in that, a line for each way, with their names."""
     lines = []
     for result in results:
         if (gamma := result.manifest.gamma) is None:
             continue
         grid = ", ".join(f"{value:g}" for value in gamma.grid)
         chosen = f"was chosen among {grid} on {gamma.chosen_on}" if grid else f"was given by {gamma.chosen_on}"
-        lines.append((f"γ of each method {chosen}.", result))
+        lines.append((f"γ of each method {chosen}. {result.manifest.supervision}", result))
     return _labelled(lines)
 
 
 def _chosen_on(found: PhotoSet) -> str:
     is_same = found.label.startswith("part of val") and found.label in saved_statistics()
     photos = "these very photos" if is_same else "the 247 val photos of docs/results.md"
-    return (
-        f"γ, the image sizes and weights of `best`, and the weight of clothing were chosen with the boxes of {photos}."
-    )
+    return f"The image sizes of `best` and the weight of clothing were also chosen with the boxes of {photos}."
 
 
 def _comparison(shares: Mapping[str, float]) -> str:
