@@ -16,7 +16,7 @@ from eval.records import Instance, Prediction, Predictions, group_entities
 from eval.result import Timing
 from eval.words import peak
 from grounding.digests import digest
-from grounding.maps import PhraseWords, WordMaps, match_words, phrase_map, phrase_reached
+from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
 from grounding.phrases import whole_phrase
 from grounding.pipeline import Grounder, propose_regions
 from grounding.records import Phrase, Regions, Word
@@ -163,6 +163,13 @@ def instance_words(photo: AnnotatedPhoto, instances: Sequence[Instance], grounde
     by_place = {(phrase.caption, phrase.span): words for phrase, words in zip(marked, found, strict=True)}
     words = [by_place[instance.sentence, instance.span] for instance in instances]
     return [PhraseWords(each.known, clothing=each.clothing) for each in words]  # skipped words change nothing
+
+
+def attend_phrases(attention: WordAttention, image: Tensor, texts: Sequence[str]) -> list[Tensor | None]:
+    """The attention map (h, w) of each phrase in a photo (3, H, W), without scoring; None where no word is known."""
+    words = [known_words(text, attention.vocabulary) for text in texts]
+    (found,) = attention([attention.prepare(image)], [[word for phrase in words for word in phrase]])
+    return [phrase_map(found.maps, PhraseWords(phrase)) for phrase in words]
 
 
 def known_words(text: str, vocabulary: Vocabulary) -> tuple[str, ...]:
