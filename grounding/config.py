@@ -96,6 +96,23 @@ def _build_nested(value: Any) -> Any:
     return build_part(value) if "_target_" in value else {name: _build_nested(part) for name, part in value.items()}
 
 
+def part_modules(settings: dict[str, Any]) -> list[str]:
+    """The modules that define the parts, nested ones too, that the plain settings of a group describe.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    from hydra.utils import get_method
+
+    found = [module for value in settings.values() if isinstance(value, dict) for module in part_modules(value)]
+    if "_target_" not in settings:
+        return found
+    try:
+        return [*found, str(get_method(settings["_target_"]).__module__)]
+    except Exception as error:
+        raise ValueError(settings_error(error)) from error
+
+
 @dataclass(frozen=True)
 class GrounderSettings:
     """Plain settings from which `grounding.pipeline.Grounder.from_settings` builds a grounder."""

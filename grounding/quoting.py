@@ -5,7 +5,7 @@ import re
 FREE_TEXT = ("image", "caption", "phrases")  # settings that take any text and may be given several times
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
-    *("output", "results", "predictions", "model.checkpoint", "proposals.path"),
+    *("output", "results", "tables", "readme", "predictions", "model.checkpoint", "proposals.path"),
     *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
     *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
 )
