@@ -64,7 +64,9 @@ def _parts(value: Any) -> Iterator[bytes]:
 
 @cache
 def code_digest(*modules: str, root: Path = ROOT) -> str:
-    """A digest of the source code of modules and of all modules of the project that they import, in turn.
+    """A digest of the code of modules and of all modules of the project that they import, in turn.
+
+    Comments, docstrings and layout do not count: what they change computes the same.
 
     Args:
         modules: full names, such as ``grounding.maps``. Those of other packages are left out.
@@ -73,7 +75,17 @@ def code_digest(*modules: str, root: Path = ROOT) -> str:
     Raises:
         ValueError: the project has no such module.
     """
-    return digest({str(path.relative_to(root)): path.read_bytes() for path in imported_files(*modules, root=root)})
+    files = imported_files(*modules, root=root)
+    return digest({str(path.relative_to(root)): _code(path.read_bytes()) for path in files})
+
+
+def _code(source: bytes) -> str:
+    """The syntax tree of a source file, without docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[0 if ast.get_docstring(node) is None else 1 :]
+    return ast.dump(tree)
 
 
 def imported_files(*modules: str, root: Path = ROOT) -> list[Path]:

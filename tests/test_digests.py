@@ -52,12 +52,12 @@ def root(tmp_path):
     return tmp_path
 
 
-def changed_by(name, root, *modules):
-    """Whether the digest of modules changes with a file."""
+def changed_by(name, root, *modules, added="CHANGED = True\n"):
+    """Whether the digest of modules changes with a file, to whose end something is added."""
     code_digest.cache_clear()
     before = code_digest(*modules, root=root)
     with (root / name).open("a") as file:
-        file.write("CHANGED = True\n")
+        file.write(added)
     code_digest.cache_clear()
     return code_digest(*modules, root=root) != before
 
@@ -65,6 +65,15 @@ def changed_by(name, root, *modules):
 @pytest.mark.parametrize("name", ["grounding/maps.py", "grounding/models.py", "grounding/vocabulary.py"])
 def test_a_key_changes_with_every_file_that_its_code_imports(root, name):
     assert changed_by(name, root, "grounding.maps")
+
+
+def test_a_key_does_not_change_with_comments_and_docstrings(root):
+    assert not changed_by("grounding/vocabulary.py", root, "grounding.maps", added="\n# a comment\n")
+    (root / "grounding" / "models.py").write_text('"""Models."""\n\n' + FILES["grounding/models.py"])
+    with_docstring = code_digest("grounding.models", root=root)
+    (root / "grounding" / "models.py").write_text('"""Other words."""\n' + FILES["grounding/models.py"])
+    code_digest.cache_clear()
+    assert code_digest("grounding.models", root=root) == with_docstring
 
 
 @pytest.mark.parametrize("name", ["eval/tables.py", "grounding/scoring.py", "grounding/__init__.py"])
