@@ -72,7 +72,7 @@ def _find(checkpoint: str | Path) -> Path:
         )
     missing = [part for part in (SETTINGS, VOCABULARY, WEIGHTS) if not (folder / part).is_file()]
     if missing:
-        raise ValueError(f"{folder} is no checkpoint as python -m train writes it: it lacks {', '.join(missing)}")
+        raise ValueError(f"{folder} is not a checkpoint (python -m train writes them): it lacks {', '.join(missing)}")
     return folder
 
 

@@ -112,7 +112,7 @@ def _check_loadable(classifier: Classifier, settings: CheckpointSettings) -> Non
     for name in expected.keys() - stored_tensors(rebuilt, units, settings).keys():
         if not torch.equal(state[name].cpu(), expected[name]):
             raise ValueError(
-                f"only_head=true would lose {name}, which differs from the packaged weights; use only_head=false"
+                f"only_head=true would lose {name}, which differs from the packaged weights: use only_head=false"
             )
 
 
