@@ -48,7 +48,7 @@ class EdgeBoxes:
         edges: str = "learned",
         scales: Sequence[float] = (0.5, 1.0),
         weights: str | Path | None = None,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         check_limits(
             "EdgeBoxes",

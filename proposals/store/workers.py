@@ -9,8 +9,8 @@ from grounding.config import build_part
 from grounding.images import load_image, stretch
 from grounding.messages import describe_failure
 from grounding.processes import in_processes
-from proposals.store import File, Stored, key_of
-from proposals.writer import Entry, arrays_of, stamp_of
+from proposals.store.reading import File, Stored, key_of
+from proposals.store.writing import Entry, arrays_of, stamp_of
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from proposals.edges import Floats
 
 Ints = NDArray[np.int64]
+Reals = NDArray[np.float64]
 
 SMOOTHING = 1.0  # σ of edges, in pixels
 WEAKEST = 0.02  # that counts as an edge

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from grounding.files import write_file
 from grounding.messages import one_line, printable
 from grounding.records import Regions, Segments
-from proposals.store import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
+from proposals.store.reading import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
 
 LIBRARY = ("v110", "v110")  # of HDF5 since 1.10, which stores small things in little room
 PHOTOS, BYTES, SECONDS = 64, 2**26, 5.0  # that a part holds at most; what a kill can cost
