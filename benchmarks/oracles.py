@@ -34,20 +34,20 @@ from eval.protocols import BoxProtocol
 from eval.records import Instance, Prediction
 from eval.words import is_hit, peak
 from grounding import Grounder
+from grounding.maps import PhraseWords, phrase_map
 from grounding.phrases import whole_phrase
 from grounding.records import Regions
-from grounding.scoring import region_sums, score, scoring_map, suppress
+from grounding.scoring import rank_regions
 from proposals import Stored
 
 PERFECT = (0.25, 0.5, 0.75, 1.0)  # γ of the perfect map
 RULES = BoxProtocol(truth="union", iou="inclusive", suppression=0.5, parsed_only=False, per_type=True, small=0.25)
 
 
-def rank(attention: Tensor, proposals: Regions, size: tuple[int, int], gammas: list[float]) -> list[Regions]:
-    """The regions that each γ keeps."""
-    sums = region_sums(scoring_map(attention, proposals, size), proposals, size)
-    found = [Regions(proposals.boxes, score(*sums, area_exponent=gamma)) for gamma in gammas]
-    return [suppress(regions, overlap=0.7) for regions in found]
+def rank(attention: Tensor | None, proposals: Regions, size: tuple[int, int], gammas: list[float]) -> list[Regions]:
+    """The regions that each γ keeps, best first."""
+    rankings = rank_regions(attention, proposals, size, area_exponents=gammas, overlap=0.7)
+    return [ranking.regions for ranking in rankings]
 
 
 def perfect_map(instance: Instance, shape: torch.Size) -> Tensor:
@@ -77,14 +77,15 @@ def main() -> None:
     console = Console()
     judged: dict[str, list[Judged]] = defaultdict(list)
     hits: dict[str, list[bool]] = defaultdict(list)
-    vocabulary = grounder.classifier.vocabulary
+    vocabulary = grounder.attention.vocabulary
     for photo in track(photos, "photos"):
         things, image = instances(photo), load_photo(photo)
         if not things:
             continue
         said = [vocabulary.match(whole_phrase(sentence.text).words)[0] for sentence in photo.sentences]
         said += [known_words(thing.text, vocabulary) for thing in things]
-        (maps,) = grounder.word_maps([image], [[word for words in said for word in words]])
+        prepared = grounder.attention.prepare(image)
+        maps = grounder.attention([prepared], [[word for words in said for word in words]])[0].maps
         proposals = grounder.propose(image)
         if not maps:
             console.print(f"{photo.name}: no known word, left out")
@@ -94,10 +95,8 @@ def main() -> None:
         peaks = {word: peak(one, photo.size) for word, one in maps.items()}
         for thing in things:
             words = known_words(thing.text, vocabulary)
-            attention = grounder.phrase_map(maps, words)
-            found = [suppress(proposals, overlap=0.7)] * len(arguments.gammas)
-            if attention is not None:
-                found = rank(attention, proposals, photo.size, arguments.gammas)
+            attention = phrase_map(maps, PhraseWords(words))
+            found = rank(attention, proposals, photo.size, arguments.gammas)
             for gamma, regions in zip(arguments.gammas, found, strict=True):
                 judged[f"as it is, γ {gamma:g}"].append(judge(thing, Prediction(regions), RULES))
             best = min(

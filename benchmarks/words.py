@@ -93,7 +93,7 @@ def respond(grounder: Grounder, photos: Sequence[AnnotatedPhoto], title: str) ->
     responses: dict[int, Tensor] = {}
     for members, images in batches(grounder, photos, title):
         with torch.inference_mode():
-            found = grounder.classifier.network(images.to(grounder.device)).float().cpu()
+            found = grounder.attention.classifier.network(images.to(grounder.attention.device)).float().cpu()
         responses.update(zip(members, found, strict=True))
     return torch.stack([responses[index] for index in range(len(photos))])
 
@@ -102,7 +102,7 @@ def batches(grounder: Grounder, photos: Sequence[AnnotatedPhoto], title: str) ->
     """Photos of equal size as the network wants them, a few at a time, each with its index."""
     waiting: dict[torch.Size, dict[int, Tensor]] = {}
     for index, photo in enumerate(track(photos, title)):
-        image = grounder.classifier.prepare(load_photo(photo))
+        image = grounder.attention.classifier.prepare(load_photo(photo))
         group = waiting.setdefault(image.shape, {})
         group[index] = image
         if len(group) == TOGETHER:
@@ -141,7 +141,7 @@ def words_summary(
 ) -> dict[str, Any]:
     """Average precision of the first model's words, for all models; no words where captions say none often enough."""
     first, *_ = (next(iter(by_attention.values())) for by_attention in grounders.values())
-    said = [said_words(of_photo, first.classifier.vocabulary) for of_photo in captions]
+    said = [said_words(of_photo, first.attention.classifier.vocabulary) for of_photo in captions]
     positives = {word: sum(word in of_photo for of_photo in said) for word in sorted(frozenset().union(*said))}
     words = [word for word, count in positives.items() if count >= LEAST]
     summary: dict[str, Any] = {"least": LEAST, "positives": {word: positives[word] for word in words}, "models": {}}
@@ -151,7 +151,7 @@ def words_summary(
     summary["prior"] = mean_average_precision(torch.zeros(truth.shape), truth, least=LEAST).mean
     for model, by_attention in grounders.items():
         grounder = next(iter(by_attention.values()))
-        vocabulary = grounder.classifier.vocabulary
+        vocabulary = grounder.attention.classifier.vocabulary
         responses = respond(grounder, photos, f"words of {model}")
         are_exclusive = not vocabulary.counts  # classes; tags come with the number of photos that had them
         scores = word_probabilities(responses, vocabulary, words, are_exclusive=are_exclusive)
@@ -171,7 +171,7 @@ def coverage_summary(grounders: dict[str, dict[str, Grounder]], texts: Texts) ->
     """The share of phrases with a known word, for all models; None where there is no phrase."""
     summary: dict[str, Any] = {"with_boxes": len(texts.with_boxes), "parsed": len(texts.parsed), "models": {}}
     for model, by_attention in grounders.items():
-        vocabulary = next(iter(by_attention.values())).classifier.vocabulary
+        vocabulary = next(iter(by_attention.values())).attention.classifier.vocabulary
         summary["models"][model] = {
             kind: coverage(phrases, vocabulary) if phrases else None
             for kind, phrases in (("with_boxes", texts.with_boxes), ("parsed", texts.parsed))

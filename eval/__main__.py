@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import getsource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from eval.settings import EvalSettings
 from grounding.command_line import attempt, run_command
-from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.config import CONFIG_DIR, build_part, grounder_settings, plain_settings
 from grounding.files import write_file
 from grounding.messages import printable
 
@@ -115,7 +114,12 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
         "gammas": tried,
         "presets": scores,
     }
-    of_run = [settings.calibration, settings.gamma, list(settings.gammas), plain_settings("presets", settings.presets)]
+    of_run = [
+        settings.calibration,
+        settings.scoring.area_exponent,
+        list(settings.gammas),
+        plain_settings("presets", settings.presets),
+    ]
     save(result, output / "results", digest(identity, of_run, result["manifest"]["digest_of_photos"])[:6])
     print_result(Console(), result)
     of_phrases = judged[settings.choose_by]
@@ -141,13 +145,9 @@ def check(settings: Any, presets: "dict[str, Preset]") -> "BoxProtocol":
         )
     if settings.calibration not in CALIBRATIONS:
         raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, got {settings.calibration!r}")
-    if not 0 <= settings.overlap <= 1:
-        raise ValueError(f"overlap is an IoU from 0 to 1, got {settings.overlap}")
-    if not 0 <= settings.worn <= 10:
-        raise ValueError(f"worn must be from 0 to 10, got {settings.worn}")
     if not settings.output.strip():
         raise ValueError("output= is empty")
-    for gamma in (*settings.gammas, *([] if settings.gamma is None else [settings.gamma])):
+    for gamma in settings.gammas:
         if not 0 <= gamma <= 10:
             raise ValueError(f"γ must be from 0 to 10, got {gamma}")
     if not settings.gammas:
@@ -164,16 +164,10 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
     from grounding.pipeline import Grounder
     from proposals import Stored
 
-    parts = {name: plain_settings(name, settings[name]) for name in ("model", "attention", "proposals")}
-    classifier, attention, proposer = map(build_part, parts.values())
-    grounder = Grounder(
-        *(classifier, attention, proposer),
-        area_exponent=0.0,
-        overlap=settings.overlap,
-        count=1,
-        worn=settings.worn,
-        device=settings.device,
-    )
+    built = grounder_settings(settings)
+    parts = {"model": built.model, "attention": built.attention, "proposals": built.proposals}
+    grounder = Grounder.from_settings(built)
+    classifier, proposer = grounder.attention.classifier, grounder.propose
     stored = proposer.settings if isinstance(proposer, Stored) else None
     proposals = name_of_proposals(choices["proposals"], parts["proposals"], stored)
     model = choices["model"]
@@ -181,25 +175,26 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
         model = Path(parts["model"]["checkpoint"]).name
     made_by = stored or parts["proposals"]
     weights, words = dict(classifier.network.state_dict()), classifier.vocabulary.units
-    ways = {"attention": parts["attention"], "model": classifier.settings()}
-    of_maps = digest(code(*ATTENDING), getsource(Grounder.word_maps), ways, words, weights)
+    ways: dict[str, Any] = {"attention": parts["attention"], "model": classifier.settings()}
+    of_maps = digest(code(*ATTENDING), ways, words, weights)
     of_regions = digest(
         *(of_maps, code(*SCORING), code(*PROPOSING) if stored is None else None),
-        *(parts["proposals"], made_by, stamps(parts["proposals"]), settings.overlap, settings.worn),
+        *(parts["proposals"], made_by, stamps(parts["proposals"]), built.overlap, built.clothing_weight),
     )
     counts = [each["count"] for each in (made_by, parts["proposals"]) if each.get("count")]
     of_proposals = {name: value for name, value in made_by.items() if name != "device"} | {
         "count": min(counts, default=None)
     }
-    ways |= {"proposals": of_proposals, "overlap": settings.overlap, "worn": settings.worn}
+    ways |= {"proposals": of_proposals, "overlap": built.overlap, "clothing_weight": built.clothing_weight}
     identity = digest(model, ways, words, weights)
     chooser = digest(identity, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
     differences = [model] if model != DEFAULT else []
-    differences += [f"worn {settings.worn:g}"] if settings.worn else []
+    usual = settings.attention.get("scoring", {}).get("clothing_weight", 0.0)
+    differences += [f"clothing {built.clothing_weight:g}"] if built.clothing_weight != usual else []
     manifest = {
         "name": settings.name or title(choices["attention"], proposals, *differences),
         "model": model,
-        "attention": choices["attention"] if not settings.worn else f"{choices['attention']}, worn",
+        "attention": choices["attention"],
         "proposals": proposals,
         "settings": ways,
         "identity": identity,
@@ -209,7 +204,7 @@ def load_model(settings: Any, choices: dict[str, str]) -> "Ask":
         settings: Any, photos: "AnnotatedPhotos", instances: "tuple[Instance, ...]", output: Path
     ) -> "tuple[Predicted, Gammas, dict[str, Any]]":
         name = f"{model}, {manifest['attention']}, {proposals} ({chooser})"
-        gammas = Gammas(name, settings.gamma, tuple(settings.gammas), output / "gammas.json")
+        gammas = Gammas(name, settings.scoring.area_exponent, tuple(settings.gammas), output / "gammas.json")
         tried, where = candidates(gammas, photos, Path(settings.data.entities).expanduser())
         keeping = Keeping(output / "maps" / of_maps, output / "predictions" / digest(of_regions, tried))
         predicted = predict_all(photos, instances, grounder, tried, keeping)

@@ -13,8 +13,11 @@ from torch import Tensor
 import grounding
 from grounding.files import write_file
 
-# What word maps are computed by, predictions of them, and proposals that are not stored; below the folder of packages.
-ATTENDING = ("grounding/attention/*.py", *(f"grounding/{name}.py" for name in ("images", "models", "vocabulary")))
+# The files that compute word maps, predictions and proposals that are not stored.
+ATTENDING = (
+    "grounding/attention/*.py",
+    *(f"grounding/{name}.py" for name in ("images", "maps", "models", "vocabulary")),
+)
 SCORING = (
     *(f"grounding/{name}.py" for name in ("phrases", "pipeline", "scoring", "records")),
     *(f"eval/{name}.py" for name in ("predicting", "pointing", "words")),

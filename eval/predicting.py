@@ -1,4 +1,4 @@
-"""Where a grounder says that the phrases of a photo are, for every γ at once, and kept once it is known."""
+"""Where a grounder finds the phrases of a photo, for every γ at once, kept on disk once it is known."""
 
 import time
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from eval.kept import digest, keep, load_kept
 from eval.pointing import entities
 from eval.records import Instance, Prediction
 from eval.words import peak
-from grounding.phrases import wears, whole_phrase
-from grounding.pipeline import Grounder, propose_in
-from grounding.records import Regions, Word
-from grounding.scoring import region_sums, score, scoring_map, unsuppressed
+from grounding.maps import PhraseWords, match_words, phrase_map
+from grounding.phrases import whole_phrase
+from grounding.pipeline import Grounder, propose_regions
+from grounding.records import Phrase, Regions, Word
+from grounding.scoring import rank_regions
 from grounding.vocabulary import Vocabulary
 
 
@@ -72,73 +73,73 @@ def predict(
         OSError: what is found cannot be kept.
     """
     image = load_photo(photo)
-    words = _said(photo, instances, grounder)
-    of_entities = [entity.members for entity in entities(instances)]
+    words = instance_words(photo, instances, grounder)
+    members = [entity.members for entity in entities(instances)]
     name = f"{photo.name}-{digest(image)}.safetensors"
-    asked = digest(image, [(said.words, said.worn) for said in words], of_entities)
+    asked = digest(image, [(phrase.known, phrase.clothing) for phrase in words], members)
     path = keeping.predictions / f"{photo.name}-{asked}.safetensors"
-    distinct = list(dict.fromkeys(words))  # phrases with the same words are one
+    distinct = list(dict.fromkeys(words))  # phrases with the same words have the same predictions
     tensors = load_kept(path)
     if tensors is None:
         clock.photos += 1
         maps = _word_maps(image, words, grounder, keeping.maps / name, clock)
         start = time.perf_counter()
-        proposals = propose_in(image, grounder.propose)
+        proposals = propose_regions(image, grounder.propose)
         clock.add("proposals", start)
         start = time.perf_counter()
         points = _entity_points(instances, words, maps, grounder, photo.size)
         tensors = {"boxes": proposals.boxes.float(), "entity_points": points}
-        for index, said in enumerate(distinct):
-            attention = grounder.phrase_map(maps, said.words, said.worn)
-            ranked = _ranked(attention, proposals, photo.size, gammas, grounder.overlap)
+        for index, phrase_words in enumerate(distinct):
+            attention = phrase_map(maps, phrase_words, clothing_weight=grounder.scoring.clothing_weight)
+            ranked = _ranked(attention, proposals, photo.size, gammas, grounder.scoring.overlap)
             tensors |= {f"{what}_{index}": tensor for what, tensor in ranked.items()}
         clock.add("scoring", start)
         keep(path, tensors)
-    of_words = {said: _predictions(tensors, index) for index, said in enumerate(distinct)}
+    by_words = {phrase_words: _predictions(tensors, index) for index, phrase_words in enumerate(distinct)}
     nothing = Regions(torch.zeros(0, 4), torch.zeros(0))
     return PhotoPredictions(
-        {gamma: [of_words[said][index] for said in words] for index, gamma in enumerate(gammas)},
+        {gamma: [by_words[phrase_words][index] for phrase_words in words] for index, gamma in enumerate(gammas)},
         [Prediction(nothing, point=(x, y)) for x, y in tensors["entity_points"].tolist()],
-        [bool(said.words) for said in words],
+        [bool(phrase_words.known) for phrase_words in words],
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a phrase says that a model knows."""
-
-    words: tuple[str, ...]
-    worn: tuple[str, ...]  # of the next phrase, where it is what this one is in or wears, and that counts
-
-
-def _said(photo: AnnotatedPhoto, instances: Sequence[Instance], grounder: Grounder) -> list[Said]:
-    vocabulary, found = grounder.classifier.vocabulary, []
-    for instance in instances:
-        sentence, worn = photo.sentences[instance.sentence], ""
-        for following in sentence.phrases[instance.phrase + 1 : instance.phrase + 2]:
-            if grounder.worn and wears(sentence.text[instance.span[1] : following.span[0]]):
-                worn = following.text
-        found.append(Said(known_words(instance.text, vocabulary), known_words(worn, vocabulary) if worn else ()))
-    return found
+def instance_words(photo: AnnotatedPhoto, instances: Sequence[Instance], grounder: Grounder) -> list[PhraseWords]:
+    """The words of each instance that the model knows, and those of what it is in or wears where that counts."""
+    captions = [sentence.text for sentence in photo.sentences]
+    marked = [
+        Phrase(phrase.text, phrase.span, sentence, parse_phrase(phrase.text))
+        for sentence, caption in enumerate(photo.sentences)
+        for phrase in caption.phrases
+    ]
+    found = match_words(
+        marked, captions, grounder.attention.vocabulary, with_clothing=grounder.scoring.clothing_weight > 0
+    )
+    by_place = {(phrase.caption, phrase.span): words for phrase, words in zip(marked, found, strict=True)}
+    words = [by_place[instance.sentence, instance.span] for instance in instances]
+    return [PhraseWords(each.known, clothing=each.clothing) for each in words]  # what is skipped changes nothing
 
 
 def known_words(text: str, vocabulary: Vocabulary) -> tuple[str, ...]:
     """The words of a phrase that a model knows."""
-    return vocabulary.match(_parsed(text))[0]
+    return vocabulary.match(parse_phrase(text))[0]
 
 
 @cache
-def _parsed(text: str) -> tuple[Word, ...]:
+def parse_phrase(text: str) -> tuple[Word, ...]:
+    """The words of a phrase, parsed alone and once."""
     return whole_phrase(text).words
 
 
-def _word_maps(image: Tensor, words: Sequence[Said], grounder: Grounder, path: Path, clock: Clock) -> dict[str, Tensor]:
+def _word_maps(
+    image: Tensor, words: Sequence[PhraseWords], grounder: Grounder, path: Path, clock: Clock
+) -> dict[str, Tensor]:
     maps = load_kept(path) or {}
-    wanted = dict.fromkeys(word for said in words for word in (*said.words, *said.worn))
+    wanted = dict.fromkeys(word for phrase_words in words for word in phrase_words.attended)
     if missing := [word for word in wanted if word not in maps]:
         clock.attended += 1
         start = time.perf_counter()
-        maps |= grounder.word_maps([image], [missing])[0]
+        maps |= grounder.attention([grounder.attention.prepare(image)], [missing])[0].maps
         clock.add("attention", start)
         keep(path, maps)
     return maps
@@ -146,7 +147,7 @@ def _word_maps(image: Tensor, words: Sequence[Said], grounder: Grounder, path: P
 
 def _entity_points(
     instances: Sequence[Instance],
-    words: Sequence[Said],
+    words: Sequence[PhraseWords],
     maps: dict[str, Tensor],
     grounder: Grounder,
     size: tuple[int, int],
@@ -154,8 +155,9 @@ def _entity_points(
     """For each entity the greatest point (x, y) of the mean of its phrases' maps, (E, 2)."""
     points = []
     for entity in entities(instances):
-        of_phrases = [grounder.phrase_map(maps, words[member].words, words[member].worn) for member in entity.members]
-        known = [attention for attention in of_phrases if attention is not None]
+        weight = grounder.scoring.clothing_weight
+        phrase_maps = [phrase_map(maps, words[member], clothing_weight=weight) for member in entity.members]
+        known = [attention for attention in phrase_maps if attention is not None]
         points.append(_point(torch.stack(known).mean(0) if known else None, size))
     return torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
 
@@ -164,18 +166,12 @@ def _ranked(
     attention: Tensor | None, proposals: Regions, size: tuple[int, int], gammas: Sequence[float], overlap: float
 ) -> dict[str, Tensor]:
     """The proposals that each γ keeps, best first, with scores, one γ after the other; the map's mass and point."""
-    if attention is None or not attention.any():
-        mass, scores = 0.0, [proposals.scores] * len(gammas)
-    else:
-        enlarged = scoring_map(attention, proposals, size)
-        sums = region_sums(enlarged, proposals, size)
-        mass, scores = float(enlarged.sum()), [score(*sums, area_exponent=gamma) for gamma in gammas]
-    orders = [unsuppressed(Regions(proposals.boxes, found), overlap=overlap) for found in scores]
+    rankings = rank_regions(attention, proposals, size, area_exponents=gammas, overlap=overlap)
     return {
-        "order": torch.cat(orders).int(),
-        "counts": torch.tensor([len(order) for order in orders]),
-        "scores": torch.cat([found[order].double() for found, order in zip(scores, orders, strict=True)]),
-        "mass": torch.tensor(mass, dtype=torch.float64),
+        "order": torch.cat([ranking.indices for ranking in rankings]).int(),
+        "counts": torch.tensor([len(ranking.indices) for ranking in rankings]),
+        "scores": torch.cat([ranking.regions.scores for ranking in rankings]),
+        "mass": torch.tensor(rankings[0].mass, dtype=torch.float64),
         "point": torch.tensor(_point(attention, size), dtype=torch.float64),
     }
 

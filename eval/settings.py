@@ -5,6 +5,15 @@ from typing import Any
 
 
 @dataclass
+class EvalScoringSettings:
+    """How regions are scored and thinned out; what is None is chosen, or the attention method's own."""
+
+    area_exponent: Any  # None, a number, or a number each for segments and boxes
+    overlap: float
+    clothing_weight: float | None
+
+
+@dataclass
 class EvalSettings:
     """What ``python -m eval`` takes."""
 
@@ -13,16 +22,14 @@ class EvalSettings:
     attention: Any
     proposals: Any
     presets: Any
+    scoring: EvalScoringSettings
     gammas: list[float]
     choose_by: str
     calibration: str
-    overlap: float
-    worn: float
     first: int
     export: bool
     output: str
     device: str
-    gamma: float | None = None
     predictions: str | None = None
     name: str | None = None
 

@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from grounding.command_line import attempt, free_texts, run_command
-from grounding.config import CONFIG_DIR, GroundSettings, build_grounder
+from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
 from grounding.files import png_bytes, unused_names, write_file
 from grounding.messages import describe_failure, printable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounding")
 
-SHEET = 12  # pictures at most that are also shown together on one sheet
+PHOTOS_ON_SHEET = 12  # at most that are also shown together in one picture
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
 def run(settings: Any) -> None:
-    """Ground what the settings name; what goes wrong is logged, and a sweep goes on."""
+    """Ground the photos that the settings name. Errors are logged, and a sweep continues."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     attempt(
         lambda: ground_all(settings, folder) == 0, log, if_interrupted=f"what is finished lies in {printable(folder)}"
@@ -40,7 +40,10 @@ def run(settings: Any) -> None:
 
 
 def ground_all(settings: Any, folder: Path) -> int:
-    """Ground every photo, write its picture and JSON into the folder, print the table; how many photos failed.
+    """Ground every photo, write a picture and a JSON file for each into the folder, and print a table for each.
+
+    Returns:
+        The number of photos that failed.
 
     Raises:
         ValueError: photos and captions do not fit together, or a setting is wrong.
@@ -53,29 +56,22 @@ def ground_all(settings: Any, folder: Path) -> int:
 
     console = Console()
     with console.status("loading the model"):
-        grounder = build_grounder(settings)
-        from grounding.draw import draw_grounding, draw_sheet
-        from grounding.images import load_image
+        from grounding.pipeline import Grounder
+
+        grounder = Grounder.from_settings(grounder_settings(settings))
+        from grounding.draw import draw_sheet
+    paths, texts = [path for path, _ in tasks], [task_texts for _, task_texts in tasks]
+    results = grounder.ground_each(paths, **{"phrases" if phrases else "captions": texts})
+    bar = track(results, "grounding", len(tasks), console=console, transient=True, disable=len(tasks) == 1)
     pictures: list[Image] = []
     failures = 0
-    names = unused_names([path for path, _ in tasks], folder)
-    for (path, texts), name in zip(
-        track(tasks, "grounding", console=console, transient=True, disable=len(tasks) == 1), names, strict=True
-    ):
-        try:
-            image = load_image(path)
-            (grounding,) = grounder([image], phrases=[texts]) if phrases else grounder([image], [texts])
-            picture = draw_grounding(image, grounding)
-        except (ValueError, RuntimeError, TypeError, ArithmeticError, IndexError, MemoryError) as error:
+    for path, name, result in zip(paths, unused_names(paths, folder), bar, strict=True):
+        picture = write_result(path, result, folder / name)
+        if picture is None or isinstance(result, Exception):
             failures += 1
-            message = describe_failure(path, error)
-            log.error("error: %s", message)
-            write_file(folder / f"{name}.json", _as_json({"image": printable(path), "error": message}))
             continue
-        write_file(folder / f"{name}.png", png_bytes(picture))
-        write_file(folder / f"{name}.json", _as_json({"image": printable(path), **grounding.to_dict()}))
-        console.print(_table(path, grounding))
-        if len(tasks) <= SHEET:
+        console.print(_table(path, result))
+        if len(tasks) <= PHOTOS_ON_SHEET:
             pictures.append(picture)
     if len(pictures) > 1:
         (name,) = unused_names([Path("all")], folder)
@@ -84,14 +80,45 @@ def ground_all(settings: Any, folder: Path) -> int:
     return failures
 
 
+def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "Image | None":
+    """Write the picture and the JSON of a photo, or the JSON of its error, which is also logged.
+
+    Args:
+        path: of the photo.
+        result: of the photo, or why there is none.
+        target: the path of the files, without their suffix.
+
+    Returns:
+        The picture; None where the photo failed.
+    """
+    from grounding.draw import draw_grounding
+    from grounding.images import load_image
+
+    try:
+        if isinstance(result, Exception):
+            raise result
+        picture = draw_grounding(load_image(path), result)
+        values = result.to_dict()
+    except OSError:
+        raise
+    except Exception as error:
+        message = describe_failure(path, error)
+        log.error("error: %s", message)
+        write_file(target.with_name(f"{target.name}.json"), _as_json({"image": printable(path), "error": message}))
+        return None
+    write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
+    write_file(target.with_name(f"{target.name}.json"), _as_json({"image": printable(path), **values}))
+    return picture
+
+
 def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tuple[Path, list[str]]]:
-    """Which captions, or phrases, belong to which photo.
+    """Pair each photo with its captions, or phrases.
 
     One photo has all captions; several photos share one caption, or have one each. Phrases are for every photo. Without
     any of them: the example photos.
 
     Raises:
-        ValueError: numbers do not fit, one of the two is missing, or a photo is.
+        ValueError: the numbers do not fit, photos or captions are missing, or a photo does not exist.
     """
     from grounding.images import find_images
 

@@ -1,14 +1,14 @@
-"""Settings: where they are, and the grounder that they describe. Hydra's border; nothing beyond knows of it."""
+"""Settings: where they are, how they are read as plain values, and how parts are built from them.
+
+Hydra appears here and in the command lines alone; everything else takes plain arguments.
+"""
 
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grounding.quoting import quote
-
-if TYPE_CHECKING:
-    from grounding.pipeline import Grounder
 
 _HERE = Path(__file__).resolve().parent
 # An installed wheel carries conf/ inside the package; a checkout keeps it beside the package.
@@ -17,17 +17,17 @@ CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf
 
 @dataclass
 class ScoringSettings:
-    """How regions are scored and thinned out."""
+    """How regions are scored and thinned out; what is None comes from the attention method's own ``scoring``."""
 
-    area_exponent: float
+    area_exponent: Any  # None, a number, or a number each for segments and boxes
     overlap: float
     count: int
-    worn: float
+    clothing_weight: float | None
 
 
 @dataclass
 class GroundSettings:
-    """What ``python -m grounding`` takes; misspelt or mistyped settings fail before a model loads."""
+    """The settings of ``python -m grounding``; misspelt or mistyped ones fail before a model is loaded."""
 
     model: Any
     attention: Any
@@ -90,24 +90,63 @@ def _built(value: Any) -> Any:
     return build_part(value) if "_target_" in value else {name: _built(part) for name, part in value.items()}
 
 
-def build_grounder(settings: Any) -> "Grounder":
-    """The grounder that settings describe.
+@dataclass(frozen=True)
+class GrounderSettings:
+    """The plain settings that a grounder is built from; see `grounding.pipeline.Grounder.from_settings`."""
+
+    model: dict[str, Any]
+    attention: dict[str, Any]
+    proposals: dict[str, Any]
+    area_exponents: dict[str, Any]  # γ by the kind of regions: segments, boxes
+    overlap: float
+    count: int
+    clothing_weight: float
+    device: str
+
+
+def grounder_settings(settings: Any) -> GrounderSettings:
+    """The plain settings of a grounder from those of a command.
+
+    What ``scoring`` leaves open is taken from the attention option, whose own ``scoring`` holds the values that were
+    chosen for it.
 
     Raises:
-        ValueError: a part cannot be made of its settings.
+        ValueError: a group is not chosen, or a value is missing or makes no sense.
     """
-    from grounding.pipeline import Grounder
-
-    parts = [plain_settings(name, settings[name]) for name in ("model", "attention", "proposals")]
-    scoring = settings.scoring
-    return Grounder(
-        *map(build_part, parts),
-        area_exponent=scoring.area_exponent,
-        overlap=scoring.overlap,
-        count=scoring.count,
-        worn=scoring.worn,
+    attention = plain_settings("attention", settings.attention)
+    chosen = attention.get("scoring", {})
+    scoring = plain_settings("scoring", settings.scoring)
+    clothing_weight = scoring["clothing_weight"]
+    return GrounderSettings(
+        model=plain_settings("model", settings.model),
+        attention=_without_scoring(attention),
+        proposals=plain_settings("proposals", settings.proposals),
+        area_exponents=_by_kind(scoring["area_exponent"], chosen.get("area_exponent")),
+        overlap=scoring["overlap"],
+        count=scoring.get("count", 1),
+        clothing_weight=chosen.get("clothing_weight", 0.0) if clothing_weight is None else clothing_weight,
         device=settings.device,
     )
+
+
+def _by_kind(given: Any, chosen: Any) -> dict[str, Any]:
+    """γ for segments and for boxes: as given on the command line, else as chosen for the attention."""
+    exponent = chosen if given is None else given
+    if exponent is None:
+        raise ValueError("scoring.area_exponent must be given, since the attention option has none of its own")
+    values = exponent if isinstance(exponent, dict) else {"segments": exponent, "boxes": exponent}
+    if values.keys() != {"segments", "boxes"}:
+        raise ValueError(f"scoring.area_exponent is a number, or one each for segments and boxes, got {exponent!r}")
+    return values
+
+
+def _without_scoring(attention: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an attention method and of the methods that it is made of, without their ``scoring``."""
+    return {
+        name: _without_scoring(value) if isinstance(value, dict) else value
+        for name, value in attention.items()
+        if name != "scoring"
+    }
 
 
 def choose_model(model: str | Path) -> list[str]:
@@ -124,11 +163,11 @@ def choose_model(model: str | Path) -> list[str]:
     raise ValueError(f"{str(model)!r} is neither a model ({', '.join(names)}) nor the folder of a checkpoint")
 
 
-def load_grounder(overrides: list[str]) -> "Grounder":
-    """The default grounder, with settings changed as on the command line, such as ``attention=mwp``.
+def compose_grounder(overrides: list[str]) -> GrounderSettings:
+    """The settings of the default grounder, changed as on the command line, such as by ``attention=cmwp``.
 
     Raises:
-        ValueError: there is no such setting, or a part cannot be made.
+        ValueError: there is no such setting.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -140,4 +179,4 @@ def load_grounder(overrides: list[str]) -> "Grounder":
             settings = compose("ground", overrides=overrides)
     except HydraException as error:
         raise ValueError(settings_error(error)) from error
-    return build_grounder(settings)
+    return grounder_settings(settings)

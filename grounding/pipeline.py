@@ -1,81 +1,77 @@
-"""From photos and captions to regions: the whole method, one photo forward once and one word attended once."""
+"""From photos and captions to regions: each photo goes through the network once, and each word is attended once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from grounding.config import GrounderSettings, build_part, choose_model, compose_grounder
 from grounding.images import ImageSource, load_image
-from grounding.models import Classifier
-from grounding.phrases import noun_phrases, wears, whole_phrase
+from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
+from grounding.phrases import noun_phrases, whole_phrase
+from grounding.processes import cores
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
-from grounding.scoring import score_regions, suppress
+from grounding.scoring import AreaExponents, rank_regions
 
 Captions = str | Sequence[str]
 
-TOGETHER = 8  # photos in memory at once
+PHOTOS_AT_ONCE = 8  # in memory, at the size that the network takes
 
 
 class Proposer(Protocol):
-    """What finds regions in a photo before any word is said."""
+    """A method that finds regions in a photo before any word is said."""
 
     def __call__(self, image: Tensor) -> Regions:
         """Regions of a photo (3, H, W) in [0, 1], best first; `Segments` where the method knows outlines."""
 
 
-class Attention(Protocol):
-    """What finds the evidence for output units; called as `ExcitationBackprop` is."""
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How maps become ranked regions.
 
-    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (K_b, h, w) of images (B, 3, H, W) for targets (K_b,) or (K_b, units)."""
+    Args:
+        area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes.
+        overlap: IoU above which a region gives way to a better one.
+        count: how many regions a phrase keeps at most.
+        clothing_weight: weight of the map of what a phrase is in or wears ("a man in a red shirt") over that of its
+            own words; 0 for none, as in the paper.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    area_exponents: AreaExponents
+    overlap: float = 0.7
+    count: int = 10
+    clothing_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {self.overlap}")
+        if self.count < 1:
+            raise ValueError(f"scoring.count must be at least 1, got {self.count}")
+        if not 0 <= self.clothing_weight <= 10:
+            raise ValueError(f"scoring.clothing_weight must be from 0 to 10, got {self.clothing_weight}")
 
 
 class Grounder:
     """Finds where in a photo each noun phrase of a caption is.
 
     Args:
-        classifier: the network and its words.
-        attention: makes the attention method from the network, its layer and window, such as `ExcitationBackprop`.
-        proposer: finds regions.
-        area_exponent: γ of the score S_R / A_R^γ.
-        overlap: IoU above which a region gives way to a better one.
-        count: how many regions a phrase keeps at most.
-        worn: weight of the map of what a phrase is in or wears, as the next phrase of its caption says ("a man in a red
-            shirt"), over that of its own; 0 is the paper's.
-        device: where the network runs; ``auto`` is a GPU where there is one.
+        attention: the classifier with its attention method.
+        proposer: finds regions in a photo.
+        scoring: how maps become ranked regions.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        attention: Callable[..., Attention],
-        proposer: Proposer,
-        *,
-        area_exponent: float,
-        overlap: float,
-        count: int,
-        worn: float = 0.0,
-        device: str = "auto",
-    ) -> None:
-        if not 0 <= overlap <= 1:
-            raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {overlap}")
-        if not 0 <= area_exponent <= 10:
-            raise ValueError(f"scoring.area_exponent must be from 0 to 10, got {area_exponent}")
-        if count < 1:
-            raise ValueError(f"scoring.count must be at least 1, got {count}")
-        if not 0 <= worn <= 10:
-            raise ValueError(f"scoring.worn must be from 0 to 10, got {worn}")
-        self.classifier = classifier
-        self.device = _device(device)
-        self.attend = attention(classifier.network.to(self.device), layer=classifier.layer, window=classifier.window)
+    def __init__(self, attention: WordAttention, proposer: Proposer, scoring: Scoring) -> None:
+        self.attention = attention
         self.propose = proposer
-        self.area_exponent = area_exponent
-        self.overlap = overlap
-        self.count = count
-        self.worn = worn
+        self.scoring = scoring
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -83,7 +79,7 @@ class Grounder:
 
         Args:
             model: its name, or the folder of a checkpoint that ``python -m train`` wrote; a `Path` is always a folder.
-            settings: such as ``attention=mwp``.
+            settings: such as ``attention=cmwp``.
 
         Example: ``Grounder.load("googlenet", "attention=mwp", "proposals.count=200")``,
         ``Grounder.load("runs/my_model")``.
@@ -91,9 +87,27 @@ class Grounder:
         Raises:
             ValueError: there is no such model or setting, or the checkpoint is damaged.
         """
-        from grounding.config import choose_model, load_grounder
+        overrides = [*([] if model is None else choose_model(model)), *settings]
+        return Grounder.from_settings(compose_grounder(overrides))
 
-        return load_grounder([*([] if model is None else choose_model(model)), *settings])
+    @staticmethod
+    def from_settings(settings: GrounderSettings) -> "Grounder":
+        """The grounder that settings describe.
+
+        Raises:
+            ValueError: a part cannot be built from its settings.
+        """
+        classifier, method = build_part(settings.model), build_part(settings.attention)
+        return Grounder(
+            WordAttention(classifier, method, device=settings.device),
+            build_part(settings.proposals),
+            Scoring(
+                AreaExponents(**settings.area_exponents),
+                overlap=settings.overlap,
+                count=settings.count,
+                clothing_weight=settings.clothing_weight,
+            ),
+        )
 
     def __call__(
         self,
@@ -116,137 +130,128 @@ class Grounder:
             raise ValueError("give captions or phrases, one of the two")
         if isinstance(images, str | Path) or isinstance(captions, str) or isinstance(phrases, str):
             raise ValueError("images, captions and phrases are lists, one entry for each image")
-        texts = captions if captions is not None else phrases
-        assert texts is not None
-        images, texts = list(images), list(texts)
-        if len(images) != len(texts):
-            raise ValueError(f"{len(images)} images, but captions or phrases for {len(texts)}")
+        count = len(captions if captions is not None else phrases or [])
+        if len(images) != count:
+            raise ValueError(f"{len(images)} images, but captions or phrases for {count}")
         groundings = []
-        for first in range(0, len(images), TOGETHER):
-            few = zip(images[first : first + TOGETHER], texts[first : first + TOGETHER], strict=True)
-            tasks = [_task(image, entry, are_phrases=phrases is not None) for image, entry in few]
-            words = [[word for phrase in task.phrases for word in self._words(phrase)] for task in tasks]
-            maps = self.word_maps([task.image for task in tasks], words)
-            groundings += [self._ground(task, of_words) for task, of_words in zip(tasks, maps, strict=True)]
+        for result in self.ground_each(images, captions, phrases=phrases):
+            if isinstance(result, Exception):
+                raise result
+            groundings.append(result)
         return groundings
 
-    def word_maps(self, images: Sequence[Tensor], words: Sequence[Sequence[str]]) -> list[dict[str, Tensor]]:
-        """The attention map of each word in each photo; photos of equal size go through the network together.
+    def ground_each(
+        self,
+        images: Sequence[ImageSource],
+        captions: Sequence[Captions] | None = None,
+        *,
+        phrases: Sequence[Sequence[str]] | None = None,
+    ) -> Iterator[Grounding | Exception]:
+        """Ground captions in photos as `__call__` does, one result after the other.
 
-        Args:
-            images: photos (3, H, W) in [0, 1], of any sizes.
-            words: for each photo the words to look for, all of them known; none is allowed.
-
-        Returns:
-            for each photo a map (h, w) by word, float32.
+        A photo that cannot be grounded gives its error in place of a result, and the rest goes on. Photos are read, and
+        regions proposed in them, by several threads ahead of the network.
         """
-        words = [tuple(dict.fromkeys(of_photo)) for of_photo in words]
-        by_size: dict[torch.Size, dict[int, Tensor]] = {}
-        for index, (image, known) in enumerate(zip(images, words, strict=True)):
-            if known:
-                prepared = self.classifier.prepare(image)
-                by_size.setdefault(prepared.shape, {})[index] = prepared
-        maps: list[dict[str, Tensor]] = [{} for _ in words]
-        for photos in by_size.values():
-            batch = torch.stack(list(photos.values())).to(self.device)
-            targets = [
-                torch.stack([self.classifier.vocabulary.prior(word) for word in words[index]]) for index in photos
-            ]
-            attended = self.attend(batch, [target.to(self.device) for target in targets])
-            for index, of_words in zip(photos, attended, strict=True):
-                maps[index] = dict(zip(words[index], of_words.float().cpu(), strict=True))
-        return maps
+        texts = captions if captions is not None else phrases
+        assert texts is not None
+        read = partial(self._attempt_read, are_phrases=phrases is not None)
+        with ThreadPoolExecutor(min(cores(), PHOTOS_AT_ONCE)) as threads:
+            for first in range(0, len(images), PHOTOS_AT_ONCE):
+                few = slice(first, first + PHOTOS_AT_ONCE)
+                yield from self._ground_together(list(threads.map(read, images[few], texts[few])))
 
-    def _words(self, phrase: Phrase) -> tuple[str, ...]:
-        return self.classifier.vocabulary.match(phrase.words)[0]
+    def _ground_together(self, photos: Sequence["_Photo | Exception"]) -> Iterator[Grounding | Exception]:
+        """Ground photos that were read; those of equal size go through the network at once."""
+        readable = [photo for photo in photos if isinstance(photo, _Photo)]
+        words = [[word for phrase in photo.words for word in phrase.attended] for photo in readable]
+        try:
+            maps = iter(self.attention([photo.prepared for photo in readable], words))
+            yield from [photo if isinstance(photo, Exception) else self._ground(photo, next(maps)) for photo in photos]
+        except Exception as error:  # of one of the photos: the others do without it
+            if len(photos) == 1:
+                yield error
+            else:
+                for photo in photos:
+                    yield from self._ground_together([photo])
 
-    def _ground(self, task: "_Task", maps: dict[str, Tensor]) -> Grounding:
-        height, width = task.image.shape[-2:]
-        proposals = propose_in(task.image, self.propose)
-        nexts = [self._words(worn) if worn is not None else () for worn in worn_phrases(task.phrases, task.captions)]
-        phrases = tuple(
-            self._ground_phrase(phrase, self.phrase_map(maps, self._words(phrase), worn), proposals, (height, width))
-            for phrase, worn in zip(task.phrases, nexts, strict=True)
+    def _attempt_read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo | Exception":
+        try:
+            return self._read(source, texts, are_phrases=are_phrases)
+        except Exception as error:  # also those of libraries that decode photos
+            return error
+
+    def _read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo":
+        """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
+        captions, phrases = read_texts(texts, are_phrases=are_phrases)
+        image = load_image(source)
+        words = match_words(
+            phrases, captions, self.attention.vocabulary, with_clothing=self.scoring.clothing_weight > 0
         )
-        return Grounding(task.captions, (height, width), phrases)
-
-    def phrase_map(self, maps: dict[str, Tensor], words: Sequence[str], worn: Sequence[str] = ()) -> Tensor | None:
-        """The map of a phrase (h, w): the mean of its words' maps (paper, section 6.3.1); None where no word is known.
-
-        With a weight for what is ``worn``, all maps have sum 1, and the map of its words is added at that weight.
-        """
-        if not words:
-            return None
-        attention = torch.stack([maps[word] for word in words]).mean(0)
-        if not self.worn:
-            return attention
-        if not worn:
-            return _scaled(attention)
-        of_worn = torch.stack([maps[word] for word in worn]).mean(0)
-        return _scaled(_scaled(attention) + self.worn * _scaled(of_worn))
-
-    def _ground_phrase(
-        self, phrase: Phrase, attention: Tensor | None, proposals: Regions, size: tuple[int, int]
-    ) -> GroundedPhrase:
-        known, skipped = self.classifier.vocabulary.match(phrase.words)
-        regions = proposals
-        if attention is not None and attention.any():
-            scores = score_regions(attention, proposals, size, area_exponent=self.area_exponent)
-            regions = Regions(proposals.boxes, scores)
-        best = suppress(regions, overlap=self.overlap)[: self.count]
-        return GroundedPhrase(phrase.text, phrase.span, phrase.caption, known, skipped, best, attention)
-
-
-def propose_in(image: Tensor, proposer: Proposer) -> Regions:
-    """The proposals of a photo (3, H, W); where there is no edge anywhere, the photo itself is the one region."""
-    proposals = proposer(image)
-    height, width = image.shape[-2:]
-    return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
-
-
-def worn_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list[Phrase | None]:
-    """For each phrase of some captions the next one, where it says what the phrase is in or wears; None elsewhere."""
-    found: list[Phrase | None] = []
-    for phrase, following in zip(phrases, (*phrases[1:], None), strict=False):
-        is_worn = (
-            following is not None
-            and following.caption == phrase.caption
-            and wears(captions[phrase.caption][phrase.span[1] : following.span[0]])
+        return _Photo(
+            captions=captions,
+            phrases=phrases,
+            words=words,
+            size=(image.shape[1], image.shape[2]),
+            prepared=self.attention.prepare(image),
+            proposals=propose_regions(image, self.propose),
         )
-        found.append(following if is_worn else None)
-    return found
 
-
-def _scaled(attention: Tensor) -> Tensor:
-    return attention / attention.sum().clamp(min=torch.finfo(attention.dtype).tiny)
+    def _ground(self, photo: "_Photo", word_maps: WordMaps) -> Grounding:
+        grounded = []
+        for phrase, words in zip(photo.phrases, photo.words, strict=True):
+            attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
+            (ranking,) = rank_regions(
+                attention,
+                photo.proposals,
+                photo.size,
+                area_exponents=[self.scoring.area_exponents.for_regions(photo.proposals)],
+                overlap=self.scoring.overlap,
+            )
+            grounded.append(
+                GroundedPhrase(
+                    text=phrase.text,
+                    span=phrase.span,
+                    caption=phrase.caption,
+                    words=words.known,
+                    skipped_words=words.skipped,
+                    regions=ranking.regions[: self.scoring.count],
+                    attention=attention,
+                    reached=phrase_reached(word_maps.reached, words),
+                )
+            )
+        return Grounding(photo.captions, photo.size, tuple(grounded))
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    image: Tensor
+class _Photo:
+    """A photo that has been read, at the size that the network takes."""
+
     captions: tuple[str, ...]
     phrases: tuple[Phrase, ...]
+    words: list[PhraseWords]  # of each phrase
+    size: tuple[int, int]  # (height, width) in pixels
+    prepared: Tensor  # (3, h, w), as the network takes it
+    proposals: Regions
 
 
-def _task(image: ImageSource, texts: Captions, *, are_phrases: bool) -> _Task:
+def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], tuple[Phrase, ...]]:
+    """The captions of a photo and their noun phrases; or phrases, each of which is a caption of its own.
+
+    Raises:
+        ValueError: there is no caption, or one is not text.
+    """
     if not isinstance(texts, str | list | tuple):
         raise ValueError(f"captions are text or lists of texts, got {type(texts).__name__}")
     captions = (texts,) if isinstance(texts, str) else tuple(texts)
     if not captions:
         raise ValueError(f"no {'phrase' if are_phrases else 'caption'} for the image")
     if are_phrases:
-        phrases = tuple(whole_phrase(text, index=index) for index, text in enumerate(captions))
-    else:
-        phrases = tuple(phrase for index, text in enumerate(captions) for phrase in noun_phrases(text, index=index))
-    return _Task(load_image(image), captions, phrases)
+        return captions, tuple(whole_phrase(text, index=index) for index, text in enumerate(captions))
+    return captions, tuple(phrase for index, text in enumerate(captions) for phrase in noun_phrases(text, index=index))
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
+def propose_regions(image: Tensor, propose: Proposer) -> Regions:
+    """The proposals of a photo (3, H, W). Where there is no edge anywhere, the photo itself is the one region."""
+    proposals = propose(image)
+    height, width = image.shape[-2:]
+    return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))

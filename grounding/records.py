@@ -90,6 +90,8 @@ class GroundedPhrase:
     skipped_words: tuple[str, ...]  # those that it does not
     regions: Regions  # by attention, or in the proposals' own order where no word is known
     attention: Tensor | None  # (h, w), non-negative, of the whole photo; None where no word is known
+    # Share of the winning probability that reached the layer, in [0, 1], the mean over words; None where not measured.
+    reached: float | None = None
 
     @property
     def is_attended(self) -> bool:
@@ -118,6 +120,7 @@ class Grounding:
                     "words": list(phrase.words),
                     "skipped_words": list(phrase.skipped_words),
                     "ranked_by": "attention" if phrase.is_attended else "proposals",
+                    "reached": phrase.reached,
                     "boxes": [[round(edge, 2) for edge in box] for box in phrase.regions.boxes.tolist()],
                     "scores": phrase.regions.scores.tolist(),
                 }

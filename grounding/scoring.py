@@ -1,5 +1,8 @@
 """Scores of regions from an attention map, S_R / A_R^γ (paper, section 6.3.1), and suppression of near duplicates."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -9,24 +12,82 @@ from grounding.records import Regions, Segments
 FINEST = 400  # cells along the longer side of the map that boxes are scored on
 
 
-def score_regions(attention: Tensor, regions: Regions, size: tuple[int, int], *, area_exponent: float) -> Tensor:
-    """f(R) = S_R / A_R^γ of all regions of a photo: of segments where there are outlines, else of boxes.
-
-    Shapes:
-        attention: (h, w), non-negative, of the whole photo at any resolution.
-        regions: N, in pixels of the photo.
-        size: (height, width) of the photo in pixels.
-        returns: (N,), non-negative.
+@dataclass(frozen=True, slots=True)
+class AreaExponents:
+    """γ of S_R / A_R^γ by the kind of regions; one number for both where a person gives one.
 
     Raises:
-        ValueError: attention or boxes hold NaN, or attention is negative.
+        ValueError: a value is not a number from 0 to 10.
     """
-    enlarged = scoring_map(attention, regions, size)
-    return score(*region_sums(enlarged, regions, size), area_exponent=area_exponent).to(attention.dtype)
+
+    segments: float
+    boxes: float
+
+    def __post_init__(self) -> None:
+        for value in (self.segments, self.boxes):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= 10:
+                raise ValueError(f"scoring.area_exponent must be from 0 to 10, got {value!r}")
+
+    def for_regions(self, regions: Regions) -> float:
+        """The γ for regions with outlines, or for boxes."""
+        return self.segments if isinstance(regions, Segments) else self.boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Proposals ranked by an attention map, near duplicates dropped."""
+
+    indices: Tensor  # (N,) int64, the proposals that remain, best first
+    regions: Regions  # their boxes with their scores, float64
+    mass: float  # sum of the map that they were scored on; 0 where there was none and the proposals' order was kept
+
+
+def rank_regions(
+    attention: Tensor | None,
+    proposals: Regions,
+    size: tuple[int, int],
+    *,
+    area_exponents: Sequence[float],
+    overlap: float,
+) -> list[Ranking]:
+    """Rank the proposals of a photo by S_R / A_R^γ and suppress near duplicates, once for each γ (paper, 6.3.1).
+
+    Args:
+        attention: (h, w), non-negative, of the whole photo at any resolution. None or all zeros keeps the proposals'
+            own order and scores.
+        proposals: N regions in pixels of the photo, `Segments` where there are outlines.
+        size: (height, width) of the photo in pixels.
+        area_exponents: the γ to rank with; sums of attention are shared by all of them.
+        overlap: IoU above which a region gives way to a better one.
+
+    Returns:
+        A ranking for each γ, in their order.
+
+    Raises:
+        ValueError: attention, boxes or scores hold NaN, or attention is negative.
+    """
+    if attention is None or not attention.any():
+        mass, scores = 0.0, [proposals.scores.double()] * len(area_exponents)
+    else:
+        enlarged = scoring_map(attention, proposals, size)
+        inside, area = region_sums(enlarged, proposals, size)
+        mass = float(enlarged.sum())
+        scores = [score(inside, area, area_exponent=gamma) for gamma in area_exponents]
+    rankings = []
+    for found in scores:
+        indices = unsuppressed(Regions(proposals.boxes, found), overlap=overlap)
+        rankings.append(Ranking(indices, Regions(proposals.boxes[indices], found[indices]), mass))
+    return rankings
 
 
 def score(inside: Tensor, area: Tensor, *, area_exponent: float) -> Tensor:
-    """f(R) = S_R / A_R^γ; γ = 0 ranks by the sum, 1 by the mean. 0 for an empty region."""
+    """f(R) = S_R / A_R^γ; γ = 0 ranks by the sum, 1 by the mean. An empty region scores 0 (paper, section 6.3.1).
+
+    >>> inside, area = torch.tensor([4.0, 3.0]), torch.tensor([16.0, 1.0])
+    >>> score(inside, area, area_exponent=0.5)
+    tensor([1., 3.])
+    """
     is_empty = area <= 0
     return torch.where(is_empty, 0.0, inside.clamp(min=0) / area.masked_fill(is_empty, 1) ** area_exponent)
 
@@ -120,13 +181,8 @@ def _check(attention: Tensor) -> None:
         raise ValueError("expected an attention map (h, w), non-negative and without NaN")
 
 
-def suppress(regions: Regions, *, overlap: float) -> Regions:
-    """Sort regions best first, and drop each that overlaps a better one by more than this IoU."""
-    return regions[unsuppressed(regions, overlap=overlap)]
-
-
 def unsuppressed(regions: Regions, *, overlap: float) -> Tensor:
-    """Which regions `suppress` keeps, best first: their indices.
+    """The indices, best first, of the regions that no better one overlaps by more than this IoU.
 
     Raises:
         ValueError: a score is NaN.

@@ -379,8 +379,8 @@ def test_a_grounder_takes_a_checkpoint_by_its_folder_whatever_its_name(small, tm
     for model in (name, Path(name), tmp_path / name, str(tmp_path / name)):
         assert choose_model(model) == choose_model(tmp_path / name)
     grounder = Grounder.load(name, *quick, "model.short_side=96")
-    assert torch.equal(outputs(grounder.classifier), outputs(small))
-    assert grounder.classifier.short_side == 96
+    assert torch.equal(outputs(grounder.attention.classifier), outputs(small))
+    assert grounder.attention.classifier.short_side == 96
     (grounding,) = grounder([torch.rand(3, 70, 90)], phrases=[["red dog"]])
     assert grounding.phrases[0].words == ("red", "dog")
 

@@ -62,7 +62,7 @@ def fixed(image):
 def evaluate(data, grounder, monkeypatch):
     """Run the command's body; its result, as it was written."""
     runs = count()
-    monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: grounder.classifier)
+    monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: grounder.attention.classifier)
     monkeypatch.setattr("proposals.MCG", lambda **settings: fixed)
 
     def run(*words, name="c-MWP_MCG"):
@@ -169,9 +169,9 @@ def test_results_of_other_settings_stand_side_by_side(evaluate, data):
     evaluate()
     for words in (
         ("calibration=raw",),
-        ("worn=0.5",),
-        ("overlap=0.6",),
-        ("gamma=0.25",),
+        ("scoring.clothing_weight=0.5",),
+        ("scoring.overlap=0.6",),
+        ("scoring.area_exponent=0.25",),
         ("presets.zhang18.truth=any",),
     ):
         count = len(list((data / "out" / "results").iterdir()))
@@ -275,9 +275,9 @@ def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, grounde
     [
         (("choose_by=pointing_mg",), "choose_by must be one of"),
         (("calibration=some",), "calibration must be one of raw, mass, rank"),
-        (("overlap=2",), "overlap is an IoU"),
+        (("scoring.overlap=2",), "overlap is an IoU"),
         (("gammas=[]",), "gammas= is empty"),
-        (("gamma=-1",), "γ must be from 0 to 10"),
+        (("scoring.area_exponent=-1",), "area_exponent must be from 0 to 10"),
         (("output=",), "output= is empty"),
         (("predictions=nowhere",), "nowhere"),
         (("presets.iccv15.truth=both",), "truth must be"),

@@ -52,16 +52,20 @@ def test_the_order_of_proposals_is_no_attention():
 
 def test_no_attention_leaves_proposals_in_their_order():
     from grounding import Grounder
+    from grounding.maps import WordAttention
     from grounding.models import Classifier
+    from grounding.pipeline import Scoring
     from grounding.records import Regions
+    from grounding.scoring import AreaExponents
     from grounding.vocabulary import read_vocabulary
 
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [40.0, 40.0, 60.0, 60.0], [0.0, 40.0, 30.0, 60.0]])
     classifier = Classifier(network, read_vocabulary("imagenet"), "", None, (0, 0, 0), (1, 1, 1), short_side=32)
     grounder = Grounder(
-        classifier, ProposalOrder, lambda image: Regions(boxes, torch.tensor([3.0, 2.0, 1.0])),
-        area_exponent=0.25, overlap=0.7, count=10, device="cpu",
-    )  # fmt: skip
+        WordAttention(classifier, ProposalOrder, device="cpu"),
+        lambda image: Regions(boxes, torch.tensor([3.0, 2.0, 1.0])),
+        Scoring(AreaExponents(0.25, 0.25)),
+    )
     (grounding,) = grounder([torch.rand(3, 64, 64)], phrases=[["cat"]])
     assert grounding.phrases[0].words
     assert torch.equal(grounding.phrases[0].regions.boxes, boxes)

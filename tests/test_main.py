@@ -23,7 +23,7 @@ ROOT = command.Path(command.__file__).resolve().parent.parent
 @pytest.fixture
 def ground(tmp_path, grounder, monkeypatch):
     """Run the command's body with words of a command line; the files that it wrote, and how many photos failed."""
-    monkeypatch.setattr(command, "build_grounder", lambda settings: grounder)
+    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: grounder)
 
     runs = count()
 

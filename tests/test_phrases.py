@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grounding.phrases import noun_phrases, wears, whole_phrase
+from grounding.phrases import noun_phrases, says_wearing, whole_phrase
 from grounding.records import Word
 
 
@@ -62,9 +62,9 @@ def test_a_given_phrase_is_taken_whole():
     "between", ["in", " wearing ", "is wearing", "are  dressed in", "who is in", "Wears", "clad in"]
 )
 def test_a_phrase_wears_what_follows_these_words(between):
-    assert wears(between)
+    assert says_wearing(between)
 
 
 @pytest.mark.parametrize("between", ["", "and", "with", "in front of", "is", "standing in", "in the", "swears", ", in"])
 def test_a_phrase_does_not_wear_what_follows_others(between):
-    assert not wears(between)
+    assert not says_wearing(between)

@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 from grounding import Grounder
 from grounding.records import Segments
-from grounding.scoring import enlarge, score, segment_sums
+from grounding.scoring import AreaExponents, enlarge, score, segment_sums
 
 # Where we see them: boxes drawn by hand, xyxy in pixels.
 SEEN = [
@@ -66,22 +66,10 @@ def test_segments_are_scored_by_their_outlines(grounder, examples, monkeypatch):
     monkeypatch.setattr(grounder, "propose", lambda image: segments)
     (grounding,) = grounder([examples["coffee"]], ["A cup"])
     phrase = grounding.phrases[0]
-    sums = segment_sums(enlarge(phrase.attention, (300, 450)), superpixels, *members)
-    expected = score(*sums, area_exponent=0.25).float()
+    inside, area = segment_sums(enlarge(phrase.attention, (300, 450)), superpixels, *members)
+    expected = score(inside, area, area_exponent=grounder.scoring.area_exponents.segments)
     torch.testing.assert_close(phrase.regions.scores, expected.sort(descending=True).values)
     assert torch.equal(phrase.regions.boxes, boxes[expected.argsort(descending=True)])
-
-
-def test_what_a_phrase_wears_is_added_at_its_weight(grounder, examples, monkeypatch):
-    caption = "A man in an orange suit by a flag. A flag"
-    (plain,) = grounder([examples["astronaut"]], [caption])
-    monkeypatch.setattr(grounder, "worn", 0.5)
-    (worn,) = grounder([examples["astronaut"]], [caption])
-    man, suit, *others = (phrase.attention for phrase in plain.phrases)
-    expected = man / man.sum() + 0.5 * suit / suit.sum()
-    torch.testing.assert_close(worn.phrases[0].attention, expected / 1.5)
-    for before, after in zip((suit, *others), worn.phrases[1:], strict=True):
-        torch.testing.assert_close(before / before.sum(), after.attention)
 
 
 def test_several_captions_and_photos_at_once_equal_one_at_a_time(grounder, examples):
@@ -177,10 +165,19 @@ def test_bad_input_is_refused_with_what_would_be_right(grounder, arguments, mess
         grounder(*arguments)
 
 
+def test_every_attention_brings_its_own_scoring():
+    default, paper = Grounder.load(), Grounder.load(None, "attention=cmwp")
+    assert default.scoring.clothing_weight > 0
+    assert paper.scoring.clothing_weight == 0
+    assert default.scoring.area_exponents != paper.scoring.area_exponents
+    given = Grounder.load(None, "attention=cmwp", "scoring.area_exponent=0.5", "scoring.clothing_weight=0.5").scoring
+    assert (given.area_exponents, given.clothing_weight) == (AreaExponents(0.5, 0.5), 0.5)
+
+
 def test_settings_are_those_of_the_command_line():
     grounder = Grounder.load(None, "attention=mwp", "scoring.area_exponent=0.25", "proposals.count=7")
-    assert not grounder.attend.contrastive
-    assert grounder.area_exponent == 0.25
+    assert not grounder.attention.method.contrastive
+    assert grounder.scoring.area_exponents == AreaExponents(0.25, 0.25)
     assert grounder.propose.count == 7
 
 
@@ -189,7 +186,9 @@ def test_settings_are_those_of_the_command_line():
     [
         ("nonet", (), "nonet"),
         (None, ("scoring.count=0",), "at least 1"),
-        (None, ("scoring.worn=-1",), "from 0 to 10"),
+        (None, ("scoring.clothing_weight=-1",), "from 0 to 10"),
+        (None, ("scoring.area_exponent={segments: 0.5}",), "one each for segments and boxes"),
+        (None, ("scoring.area_exponent=some",), "area_exponent must be from 0 to 10"),
         (None, ("model.short_side=0",), "short_side"),
         (None, ("model.window=2.5",), "window"),
         (None, ("proposals.count=abc",), "count must be"),

@@ -1,7 +1,9 @@
-"""The project's own order: which folder may import which, and what is packaged."""
+"""The project's own order: which folder imports which, how long files are, what is packaged, where links lead."""
 
 import ast
+import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,34 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "grounding": set(),
     "proposals": {"grounding"},
-    "train": {"grounding", "proposals", "eval"},  # validation is measured as evaluation is
+    "train": {"grounding", "proposals"},
     "eval": {"grounding", "proposals"},
 }
 FOR_ENTRY_POINTS_ALONE = {"hydra", "omegaconf", "argparse"}
+LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
+SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+PAGES = sorted(
+    path for pattern in ("*.md", "*/*.md", "*/*/*.md") for path in ROOT.glob(pattern) if ".venv" not in str(path)
+)
+
+
+@cache
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """The modules that a file imports, also within functions and for type checking."""
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -34,6 +52,24 @@ def test_arrows_point_one_way(package):
             if path.name not in ("__main__.py", "config.py", "command_line.py"):
                 assert root not in FOR_ENTRY_POINTS_ALONE, f"{path.relative_to(ROOT)} imports {name}"
             assert root != "torchray", f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """A package's own __init__.py may import its modules, which is how it offers their names."""
+    files = {module_name(path): path for path in SOURCES if path.name != "__init__.py"}
+    waiting = {name: {other for other in imports(path) if other in files} for name, path in files.items()}
+    while free := {name for name, needed in waiting.items() if not needed & waiting.keys()}:
+        for name in free:
+            del waiting[name]
+    assert not waiting, f"imported in a circle: {', '.join(sorted(waiting))}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short_enough_to_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
 
 
 def test_every_package_is_packaged():
@@ -52,10 +88,23 @@ def test_every_package_is_packaged():
     }
 
 
-def test_the_readme_shows_what_is_there():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for line in readme.splitlines():
-        for mark in ("](docs/", "](benchmarks/"):
-            if mark in line:
-                target = line.split(mark[:2])[1].split(")")[0]
-                assert (ROOT / target).exists(), target
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_every_page_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^()\s]+(?:\([^()]*\)[^()\s]*)?)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        path = page.parent / file if file else page
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page.name} links to {target}, which has no such heading"
+
+
+def test_the_readme_is_a_front_door():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

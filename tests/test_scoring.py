@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grounding.records import Regions
-from grounding.scoring import box_sums, score, segment_sums, suppress
+from grounding.scoring import AreaExponents, box_sums, rank_regions, score, segment_sums, unsuppressed
 
 seeds = st.integers(0, 999)
 exponents = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -62,7 +62,7 @@ def test_no_region_is_a_number_of_regions():
         *segment_sums(attention_map(0), torch.zeros(5, 7).long(), torch.tensor([0]), empty), area_exponent=1
     ).float()
     assert scores.shape == (0,)
-    assert len(suppress(Regions(torch.zeros(0, 4), torch.zeros(0)), overlap=0.7)) == 0
+    assert len(unsuppressed(Regions(torch.zeros(0, 4), torch.zeros(0)), overlap=0.7)) == 0
 
 
 @pytest.mark.parametrize("bad", [torch.nan, -1.0, torch.inf])
@@ -79,7 +79,7 @@ def test_boxes_or_scores_that_are_no_numbers_raise():
     with pytest.raises(ValueError, match="boxes hold NaN"):
         box_sums(attention_map(0), torch.full((1, 4), torch.nan))
     with pytest.raises(ValueError, match="score is NaN"):
-        suppress(Regions(torch.zeros(1, 4), torch.tensor([torch.nan])), overlap=0.5)
+        unsuppressed(Regions(torch.zeros(1, 4), torch.tensor([torch.nan])), overlap=0.5)
     with pytest.raises(ValueError, match="differ in size"):
         segment_sums(attention_map(0), torch.zeros(2, 2), torch.tensor([0]), torch.tensor([]))
     with pytest.raises(ValueError, match=r"expected boxes \(N, 4\)"):
@@ -92,12 +92,59 @@ def test_suppression_keeps_the_best_and_does_nothing_twice(seed):
     corners = torch.rand(20, 2, generator=generator) * 50
     boxes = torch.cat([corners, corners + 1 + torch.rand(20, 2, generator=generator) * 50], 1)
     regions = Regions(boxes, torch.rand(20, generator=generator))
-    once = suppress(regions, overlap=0.5)
+    once = regions[unsuppressed(regions, overlap=0.5)]
     assert once.scores[0] == regions.scores.max()
     assert (once.scores.diff() <= 0).all()
-    assert torch.equal(suppress(once, overlap=0.5).boxes, once.boxes)
+    assert torch.equal(unsuppressed(once, overlap=0.5), torch.arange(len(once)))
 
 
 def test_equal_scores_keep_their_order():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [0.0, 0.0, 10.0, 9.0]])
-    assert torch.equal(suppress(Regions(boxes, torch.zeros(3)), overlap=0.7).boxes, boxes[:2])
+    assert unsuppressed(Regions(boxes, torch.zeros(3)), overlap=0.7).tolist() == [0, 1]
+
+
+def random_boxes(seed, count=12, height=5, width=7):
+    """Distinct boxes (count, 4) within a photo."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, 2, generator=generator).sort(1).values * torch.tensor([width, height])
+    return corners.flatten(1)
+
+
+@given(seeds, exponents)
+def test_permuted_proposals_permute_their_scores(seed, exponent):
+    attention, boxes = attention_map(seed), random_boxes(seed)
+    order = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(seed + 1))
+    scored = score(*box_sums(attention, boxes), area_exponent=exponent)
+    assert torch.equal(score(*box_sums(attention, boxes[order]), area_exponent=exponent), scored[order])
+    ranked, permuted = (
+        rank_regions(attention, Regions(each, torch.zeros(12)), (5, 7), area_exponents=[exponent], overlap=0.7)[0]
+        for each in (boxes, boxes[order])
+    )
+    torch.testing.assert_close(permuted.regions.boxes, ranked.regions.boxes)
+    assert torch.equal(order[permuted.indices], ranked.indices)
+
+
+@given(seeds)
+def test_each_exponent_ranks_as_if_it_were_alone(seed):
+    attention, proposals = attention_map(seed), Regions(random_boxes(seed), torch.zeros(12))
+    together = rank_regions(attention, proposals, (5, 7), area_exponents=[0.0, 0.5, 1.0], overlap=0.5)
+    for exponent, ranking in zip((0.0, 0.5, 1.0), together, strict=True):
+        (alone,) = rank_regions(attention, proposals, (5, 7), area_exponents=[exponent], overlap=0.5)
+        assert torch.equal(alone.indices, ranking.indices)
+        assert torch.equal(alone.regions.scores, ranking.regions.scores)
+        assert (ranking.regions.scores.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("attention", [None, torch.zeros(5, 7)])
+def test_without_attention_the_order_of_the_proposals_stays(attention):
+    proposals = Regions(torch.tensor([[0.0, 0.0, 2.0, 2.0], [3.0, 3.0, 7.0, 5.0]]), torch.tensor([2.0, 1.0]))
+    (ranking,) = rank_regions(attention, proposals, (5, 7), area_exponents=[0.5], overlap=0.7)
+    assert ranking.indices.tolist() == [0, 1]
+    assert ranking.regions.scores.tolist() == [2, 1]
+    assert ranking.mass == 0
+
+
+@pytest.mark.parametrize("value", [-0.1, 11, float("nan"), "many", None, True])
+def test_an_area_exponent_is_a_number_from_0_to_10(value):
+    with pytest.raises(ValueError, match=r"scoring\.area_exponent must be from 0 to 10"):
+        AreaExponents(0.5, value)
