@@ -3,13 +3,13 @@
 import torch
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a setting: ``auto`` is a GPU where there is one, else the CPU.
+def find_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is a GPU where there is one, and the CPU elsewhere.
 
     Raises:
         ValueError: there is no such device, or it cannot be used.
 
-    >>> choose_device("cpu")
+    >>> find_device("cpu")
     device(type='cpu')
     """
     if name == "auto":

@@ -21,7 +21,7 @@ from grounding.files import write_file
 from grounding.images import load_image, to_pixels
 from grounding.limits import check_limits
 from proposals.bsds import find_photos, read_annotated
-from proposals.edge_network import EdgeNetwork, side_losses
+from proposals.edges.network import EdgeNetwork, side_losses
 
 NEAR = 2  # pixels, within which people mean the same edge
 OUTPUT_WEIGHTS = (1.0, 0.5, 0.3, 0.3, 0.3, 0.3)  # of the losses: fused, finest, and the sides from coarse to fine

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grounding.devices import choose_device
+from grounding.attention.precision import full_precision
+from grounding.devices import find_device
 from proposals.edges.maps import Edges, Floats, Pixels, orientation_of, resize
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "edges.safetensors"
@@ -33,7 +34,7 @@ class EdgeDetector:
         if not isinstance(scales, Sequence) or not scales or not all(0.1 <= scale <= 4 for scale in scales):
             raise ValueError(f"scales of edges are a list of numbers from 0.1 to 4, got {scales!r}")
         self.scales = tuple(scales)
-        self.device = choose_device(device)
+        self.device = find_device(device)
         self.network = _load(Path(weights or WEIGHTS)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, pixels: Pixels) -> Edges:
@@ -48,7 +49,8 @@ class EdgeDetector:
         scale *= min(1.0, (MOST_PIXELS / (height * width * scale**2)) ** 0.5)
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         images = torch.from_numpy(resize(pixels, size)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        with full_precision(self.device.type):  # so that a GPU and a CPU find the same edges
+            logits = self.network(images.contiguous(memory_format=torch.channels_last))
         return np.asarray(resize(torch.sigmoid(logits)[0, 0].cpu().numpy(), (width, height)), np.float32)
 
 

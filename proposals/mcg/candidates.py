@@ -6,7 +6,7 @@ hierarchy. Candidates are taken from the top of the hierarchy, where contours ar
 
 from collections.abc import Iterator, Sequence
 
-import higra as hg
+from proposals.mcg.trees import higra as hg
 import numpy as np
 
 from proposals.compiled import compiled

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import higra as hg
+from proposals.mcg.trees import higra as hg
 import numpy as np
 
 from proposals.compiled import compiled
