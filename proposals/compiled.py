@@ -4,18 +4,17 @@ from typing import Any
 
 from numba import njit
 
-# Threads run compiled loops side by side; dividing by zero gives infinity or NaN, without code to raise an error.
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
-
 
 def compiled(function: Any) -> Any:
     """Compile a function of arrays on its first call, and keep the machine code on disk for later processes.
 
-    The first call in a fresh installation waits for the compiler, so that the loops here keep to what compiles
+    Threads can run the machine code side by side. Dividing by zero in it gives infinity or NaN.
+
+    The first call in a fresh installation waits for the compiler, so that the functions here keep to what compiles
     quickly: numbers, indexing, ``np.empty`` and ``np.full``. Slices that are assigned to, ``np.sort``,
-    ``np.concatenate``, ``heapq`` and arithmetic of whole arrays each cost up to two seconds; they are done outside.
+    ``np.concatenate``, ``heapq`` and arithmetic of whole arrays take up to two seconds each; they belong outside.
     """
     try:
-        return njit(cache=True, **_OPTIONS)(function)
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it can write to
-        return njit(**_OPTIONS)(function)
+        return njit(nogil=True, error_model="numpy")(function)

@@ -71,7 +71,7 @@ class EdgeBoxes:
         if edges not in ("learned", "gradient"):
             raise ValueError(f"EdgeBoxes: edges must be learned or gradient, got {edges!r}")
         self.detect = gradient_edges if edges == "gradient" else EdgeDetector(weights, scales=scales, device=device)
-        # The search was made for edges of structured forests, most of which are weak; squared, learned ones are like them.
+        # The search was made for edges of structured forests, most of which are weak, as learned ones are when squared.
         self.power = 1 if edges == "gradient" else 2
         self.count = int(count)
         self.step = step

@@ -3,8 +3,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from proposals.edge_network import EdgeNetwork, fold, side_losses
 from proposals.edges import EdgeDetector, Edges, orientation_of, shrink, thin
+from proposals.edges.network import EdgeNetwork, fold, side_losses
 from train.edges import consensus_of
 
 

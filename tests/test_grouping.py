@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
 
-from proposals.grouping import NEAR_DUPLICATE, candidates, group, leaf_intervals
-from proposals.hierarchy import Hierarchy, Partition, build_hierarchies
+from proposals.mcg.candidates import find_candidates, leaf_intervals
+from proposals.mcg.grouping import NEAR_DUPLICATE, group
+from proposals.mcg.hierarchy import Hierarchy, Partition, build_hierarchies
 
 PLENTY = 10**6
 
@@ -62,7 +63,7 @@ def test_candidates_are_all_groups_of_touching_regions_that_exist_together(scene
     partition, hierarchies = scene
     for size in range(1, 5):
         counts = [PLENTY if size == wanted else 0 for wanted in range(1, 5)]
-        found = candidates(partition, hierarchies[0], counts)
+        found = find_candidates(partition, hierarchies[0], counts)
         assert len(found) == len(set(found))
         assert set(found) == brute_candidates(partition, hierarchies[0], size)
 
@@ -70,8 +71,8 @@ def test_candidates_are_all_groups_of_touching_regions_that_exist_together(scene
 @given(scenes(most=30), st.integers(0, 40))
 def test_fewer_candidates_are_the_first_of_more(scene, count):
     partition, hierarchies = scene
-    few = candidates(partition, hierarchies[0], [count] * 4)
-    more = candidates(partition, hierarchies[0], [100] * 4)
+    few = find_candidates(partition, hierarchies[0], [count] * 4)
+    more = find_candidates(partition, hierarchies[0], [100] * 4)
     for size in range(1, 5):
         first = [one for one in more if len(one) == size][:count]
         assert [one for one in few if len(one) == size] == first

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from proposals.hierarchy import build_hierarchies, calibrate, contour_map
+from proposals.mcg.hierarchy import build_hierarchies, calibrate, contour_map
 
 
 @st.composite

@@ -17,9 +17,9 @@ from grounding.images import load_image
 from grounding.photos import photos_below, photos_listed
 from grounding.quoting import quote_free_text
 from grounding.records import Regions
+from proposals import Stored
 from proposals.__main__ import propose_all
-from proposals.store import Stored
-from proposals.workers import Work, propose_in
+from proposals.store.workers import Work, propose_each
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,7 +94,7 @@ def test_photos_that_are_there_are_not_done_again(tmp_path, photos, monkeypatch,
     Image.new("RGB", (5, 5)).save(moved / "new.png")
     assert propose(*words, f"data.path={moved}") == 0
     assert len(Stored(tmp_path / "o.h5")) == 4
-    assert "4 of 4 photos (3 had been there)" in caplog.text
+    assert "4 of 4 photos (3 stored before)" in caplog.text
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ def test_squashed_photos_are_stretched_before_anything_looks_at_them(tmp_path, s
     with pytest.raises(ValueError, match="is not among"):
         stored(squashed / "photos" / "7.jpg")
     with monkeypatch.context() as patched:
-        patched.setattr("proposals.workers.load_image", None)  # a photo that is there is not even read
+        patched.setattr("proposals.store.workers.load_image", None)  # a photo that is there is not even read
         assert propose(*words) == 0
-    assert "2 of 2 photos (2 had been there)" in caplog.text
+    assert "2 of 2 photos (2 stored before)" in caplog.text
 
 
 def test_another_size_is_another_photo(tmp_path, squashed):
@@ -244,13 +244,13 @@ def test_weights_that_changed_are_other_settings(tmp_path, photos):
 def test_processes_find_the_same_and_one_that_dies_ends_the_run(tmp_path, photos):
     names = ["a.png", "b.png", "more/c.png"]
     work = Work({"_target_": "test_propose.Mean"}, photos, None)
-    results = {result.file.name: result for result in propose_in(names, work, processes=2) if result}
+    results = {result.file.name: result for result in propose_each(names, work, processes=2) if result}
     assert {name: float(results[name].arrays["scores"][0]) for name in names} == {
         name: float(mean_of(photos / name).scores) for name in names
     }
     fatal = Work({"_target_": "test_propose.Mean", "fatal": "b"}, photos, None)
     with pytest.raises(ChildProcessError, match="a process was killed"):
-        list(propose_in(names, fatal, processes=2))
+        list(propose_each(names, fatal, processes=2))
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
@@ -267,8 +267,8 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import time\n"
         "from test_propose import mean_of\n"
-        "import proposals.writer\n"
-        "proposals.writer.SECONDS = 0.2\n"
+        "import proposals.store.writing\n"
+        "proposals.store.writing.SECONDS = 0.2\n"
         "class Logged:\n"
         "    def __init__(self, *, log): self.log = log\n"
         "    def __call__(self, image):\n"
@@ -286,7 +286,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
             run.send_signal(stop)
         output, _ = run.communicate(timeout=60)
         assert run.returncode == code, output
-        assert ("interrupted; what is finished is kept" in output) == (stop == signal.SIGINT)
+        assert ("interrupted; finished photos are kept" in output) == (stop == signal.SIGINT)
         assert "Traceback" not in output
     proposed = log.read_text().splitlines()
     assert len(set(proposed)) == len(Stored(out)) == 40

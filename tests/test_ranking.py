@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sklearn.ensemble import RandomForestRegressor
 
-from proposals.grouping import group
-from proposals.hierarchy import build_hierarchies
-from proposals.ranking import RANKER, diversify, forest_of, load_forest, save_forest
+from proposals.mcg.grouping import group
+from proposals.mcg.hierarchy import build_hierarchies
+from proposals.mcg.ranking import RANKER, diversify, forest_of, load_forest, save_forest
 
 
 @pytest.fixture(scope="module")

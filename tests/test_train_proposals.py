@@ -12,7 +12,7 @@ from proposals.bsds import find_photos, read_annotated
 from proposals.coco import read_photos, true_boxes, true_masks
 from proposals.edges import EdgeDetector
 from proposals.mcg import MCG
-from proposals.ranking import load_forest
+from proposals.mcg.ranking import load_forest
 from train.edges import EdgeTraining, train_edges
 from train.ranker import train_ranker
 

@@ -22,10 +22,10 @@ from grounding.limits import check_limits
 from proposals.bsds import find_photos, read_annotated
 from proposals.coco import Photo, read_photos, true_masks
 from proposals.edges import EdgeDetector, shrink
-from proposals.mcg.grouping import group
 from proposals.mcg import LONGEST_SIDE, MCG_CANDIDATES, find_hierarchies, to_segments
-from proposals.overlaps import mask_overlaps
+from proposals.mcg.grouping import group
 from proposals.mcg.ranking import forest_of, save_forest
+from proposals.overlaps import mask_overlaps
 
 _Job = tuple[str, int, str, int, str | None, int]  # kind, index, folder, samples, weights of edges, seed
 LEAST_SEGMENT = 0.002  # of the photo's area; smaller segments of BSDS500 are no objects

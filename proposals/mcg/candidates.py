@@ -6,11 +6,11 @@ hierarchy. Candidates are taken from the top of the hierarchy, where contours ar
 
 from collections.abc import Iterator, Sequence
 
-from proposals.mcg.trees import higra as hg
 import numpy as np
 
 from proposals.compiled import compiled
 from proposals.mcg.hierarchy import Hierarchy, Ints, Partition
+from proposals.mcg.trees import higra as hg
 
 MOST_PARTS = 4  # regions of a candidate
 

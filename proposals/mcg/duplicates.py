@@ -20,7 +20,9 @@ def distinct_parts(intervals: Ints, running: Reals, *, jaccard: float) -> Ints:
     return np.flatnonzero(keep)
 
 
-def distinct_outlines(members: tuple[Ints, Ints], weights: Reals, areas: Reals, boxes: Reals, *, jaccard: float) -> Ints:
+def distinct_outlines(
+    members: tuple[Ints, Ints], weights: Reals, areas: Reals, boxes: Reals, *, jaccard: float
+) -> Ints:
     """Candidates of any hierarchy, by index, that are no near duplicates of an earlier one that is kept.
 
     Args:
@@ -72,9 +74,7 @@ def _drop_repeated_outlines(offsets, members, weights, areas, boxes, bins, last,
             j = last[about]
             while j >= 0 and keep[i]:
                 least = share * (areas[i] + areas[j]) - 1e-9  # the area that near duplicates share
-                keep[i] = (
-                    box_intersection(boxes, i, j) < least or shared_area(offsets, members, weights, i, j) < least
-                )
+                keep[i] = box_intersection(boxes, i, j) < least or shared_area(offsets, members, weights, i, j) < least
                 j = previous[j]
         if keep[i]:
             previous[i], last[bins[i]] = last[bins[i]], i

@@ -1,4 +1,4 @@
-"""Combinatorial grouping: what is to be ranked, measured and without near duplicates (Pont-Tuset et al. 2017, section 5)."""
+"""Combinatorial grouping: distinct candidates with their features (Pont-Tuset et al. 2017, section 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,10 @@ class Groups:
         """No groups at all."""
         none = np.zeros(0)
         return Groups(
-            (np.zeros(1, np.int64), np.zeros(0, np.int64)), none.reshape(0, 4), none, np.zeros((0, FEATURES), np.float32)
+            (np.zeros(1, np.int64), np.zeros(0, np.int64)),
+            none.reshape(0, 4),
+            none,
+            np.zeros((0, FEATURES), np.float32),
         )
 
     def __len__(self) -> int:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-from proposals.mcg.trees import higra as hg
 import numpy as np
 from numpy.typing import NDArray
 
 from proposals.edges import Floats
+from proposals.mcg.trees import higra as hg
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from proposals.mcg.trees import higra as hg
 import numpy as np
 
 from proposals.compiled import compiled
 from proposals.mcg.hierarchy import Hierarchy, Ints, Partition, Reals
+from proposals.mcg.trees import higra as hg
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """higra's graphs and trees, imported without its plots.
 
-``import higra`` imports matplotlib's pyplot and SciPy's clustering where it finds them, for plots that nothing here
-draws. That takes half a second of every start, and in a fresh installation matplotlib also searches the machine for fonts.
+``import higra`` imports matplotlib's pyplot and SciPy's clustering where it finds them, for its plots.
+That takes half a second of every start, and in a fresh installation matplotlib also searches the machine for fonts.
 """
 
 import sys

@@ -15,7 +15,9 @@ from scipy.sparse import csc_array
 
 from grounding.images import load_image
 from grounding.records import Segments
-from proposals.readers import FORMS, Published, photo_size, read_matlab
+from proposals.published.conversion import FORMS
+from proposals.published.lookup import Published, photo_size
+from proposals.published.matlab import read_matlab
 
 SIZE = (30, 40)  # height and width of the photos
 
