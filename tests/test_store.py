@@ -64,7 +64,7 @@ def equal(left, right):
     return True
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(proposals(), max_size=4), st.integers(0, 7))
 def test_what_goes_in_comes_out(tmp_path_factory, several, count):
     entries = [entry(seed, regions) for seed, regions in enumerate(several)]
@@ -142,6 +142,17 @@ def test_other_settings_are_refused_by_name_and_value(tmp_path, where):
             Writer(path, other)
         assert "count" not in str(caught.value)
         assert ("s.h5.parts" in str(caught.value)) == (where == "parts")
+
+
+def test_settings_that_change_no_proposals_may_differ(tmp_path):
+    """A device, and the step of earlier versions where it was off."""
+    path = store(tmp_path / "s.h5", entry(1), values={**SETTINGS, "device": "cpu", "spectral": 0.0})
+    assert equal(Stored(path)(photo(1)), Regions(torch.full((2, 4), 1.0), torch.ones(2)))
+    store(path, entry(2), values={**SETTINGS, "device": "auto"})
+    assert len(Stored(path)) == 2
+    path = store(tmp_path / "other.h5", entry(1), values={**SETTINGS, "spectral": 0.5})
+    with pytest.raises(ValueError, match=r"proposals\.spectral=0\.5 \(now unset\)"):
+        store(path, entry(2))
 
 
 def test_other_versions_are_a_warning_and_are_noted(tmp_path, monkeypatch, caplog):
