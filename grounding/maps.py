@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from grounding.attention.attended import Attended, MassTracking
 from grounding.devices import find_device
 from grounding.models import Classifier
 from grounding.phrases import clothing_phrases
@@ -85,10 +86,19 @@ class WordAttention:
         for indices in by_size.values():
             batch = torch.stack([prepared[index] for index in indices]).to(self.device)
             priors = [torch.stack([self.vocabulary.prior(word) for word in distinct[index]]) for index in indices]
-            attended = self.method(batch, [prior.to(self.device) for prior in priors])
-            for index, maps in zip(indices, attended, strict=True):
-                found[index] = WordMaps(dict(zip(distinct[index], maps.float().cpu(), strict=True)))
+            for index, attended in zip(indices, self._attend(batch, priors), strict=True):
+                reached = [] if attended.reached is None else attended.reached.tolist()
+                found[index] = WordMaps(
+                    maps=dict(zip(distinct[index], attended.maps.float().cpu(), strict=True)),
+                    reached=dict(zip(distinct[index], reached, strict=bool(reached))),
+                )
         return found
+
+    def _attend(self, batch: Tensor, priors: Sequence[Tensor]) -> list[Attended]:
+        targets = [prior.to(self.device) for prior in priors]
+        if isinstance(self.method, MassTracking):
+            return self.method.attend_with_mass(batch, targets)
+        return [Attended(maps, None) for maps in self.method(batch, targets)]
 
 
 def match_words(

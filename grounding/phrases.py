@@ -1,4 +1,4 @@
-"""Noun phrases of a caption and the words in them that may name something, by spaCy."""
+"""Noun phrases of captions, the words in them that may name something, and what people in them wear; by spaCy."""
 
 import re
 from collections.abc import Sequence
@@ -34,17 +34,17 @@ def english() -> "Language":
 
 
 def noun_phrases(caption: str, *, index: int = 0) -> tuple[Phrase, ...]:
-    """The noun phrases of a caption, in order; a pronoun alone is none.
+    """The noun phrases of a caption, in order. A pronoun alone is no phrase.
 
     Args:
         caption: text in English.
         index: the caption's place among those of its photo.
 
+    Raises:
+        ValueError: the caption is empty, longer than spaCy accepts (a million characters), or not text.
+
     >>> [phrase.text for phrase in noun_phrases("A man in a red shirt throws it to a dog")]
     ['A man', 'a red shirt', 'a dog']
-
-    Raises:
-        ValueError: the caption is empty, longer than spaCy takes (a million characters), or no text.
     """
     doc = _parsed(caption, "caption")
     chunks = [chunk for chunk in doc.noun_chunks if any(token.pos_ not in WORDLESS for token in chunk)]
@@ -52,10 +52,10 @@ def noun_phrases(caption: str, *, index: int = 0) -> tuple[Phrase, ...]:
 
 
 def whole_phrase(text: str, *, index: int = 0) -> Phrase:
-    """A phrase that the caller gives, taken whole. It is a caption of its own.
+    """A phrase that the caller gives instead of a caption; its text is its caption.
 
     Raises:
-        ValueError: the phrase is empty or no text.
+        ValueError: the phrase is empty or not text.
     """
     doc = _parsed(text, "phrase")
     return Phrase(text, (0, len(text)), index, _words(doc))

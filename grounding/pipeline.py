@@ -1,9 +1,8 @@
 """From photos and captions to regions: each photo goes through the network once, and each word is attended once."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -154,58 +153,61 @@ class Grounder:
         """
         texts = captions if captions is not None else phrases
         assert texts is not None
-        read = partial(self._attempt_read, are_phrases=phrases is not None)
-        with ThreadPoolExecutor(min(cores(), PHOTOS_AT_ONCE)) as threads:
+        threads = ThreadPoolExecutor(min(cores(), PHOTOS_AT_ONCE))
+        try:
             for first in range(0, len(images), PHOTOS_AT_ONCE):
                 few = slice(first, first + PHOTOS_AT_ONCE)
-                yield from self._ground_together(list(threads.map(read, images[few], texts[few])))
+                reading = [threads.submit(self._read, image) for image in images[few]]
+                yield from self._ground_together(
+                    [
+                        self._task(image, photo_texts, are_phrases=phrases is not None)
+                        for image, photo_texts in zip(reading, texts[few], strict=True)
+                    ]
+                )
+        finally:  # after Ctrl-C, nobody waits for photos that are being read
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    def _ground_together(self, photos: Sequence["_Photo | Exception"]) -> Iterator[Grounding | Exception]:
-        """Ground photos that were read; those of equal size go through the network at once."""
-        readable = [photo for photo in photos if isinstance(photo, _Photo)]
-        words = [[word for phrase in photo.words for word in phrase.attended] for photo in readable]
+    def _task(self, image: Future["_Photo"], texts: Captions, *, are_phrases: bool) -> "_Task | Exception":
+        """A photo that a thread reads, with its parsed captions; or the error of either."""
         try:
-            maps = iter(self.attention([photo.prepared for photo in readable], words))
-            yield from [photo if isinstance(photo, Exception) else self._ground(photo, next(maps)) for photo in photos]
-        except Exception as error:  # of one of the photos: the others do without it
-            if len(photos) == 1:
-                yield error
-            else:
-                for photo in photos:
-                    yield from self._ground_together([photo])
-
-    def _attempt_read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo | Exception":
-        try:
-            return self._read(source, texts, are_phrases=are_phrases)
+            captions, phrases = read_texts(texts, are_phrases=are_phrases)
+            with_clothing = self.scoring.clothing_weight > 0
+            words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
+            return _Task(image.result(), captions, phrases, words)
         except Exception as error:  # also those of libraries that decode photos
             return error
 
-    def _read(self, source: ImageSource, texts: Captions, *, are_phrases: bool) -> "_Photo":
+    def _read(self, source: ImageSource) -> "_Photo":
         """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
-        captions, phrases = read_texts(texts, are_phrases=are_phrases)
         image = load_image(source)
-        words = match_words(
-            phrases, captions, self.attention.vocabulary, with_clothing=self.scoring.clothing_weight > 0
-        )
         return _Photo(
-            captions=captions,
-            phrases=phrases,
-            words=words,
             size=(image.shape[1], image.shape[2]),
             prepared=self.attention.prepare(image),
             proposals=propose_regions(image, self.propose),
         )
 
-    def _ground(self, photo: "_Photo", word_maps: WordMaps) -> Grounding:
+    def _ground_together(self, tasks: Sequence["_Task | Exception"]) -> Iterator[Grounding | Exception]:
+        """Ground the captions of some photos; photos of equal size go through the network at once."""
+        readable = [task for task in tasks if isinstance(task, _Task)]
+        words = [[word for phrase in task.words for word in phrase.attended] for task in readable]
+        try:
+            maps = iter(self.attention([task.photo.prepared for task in readable], words))
+            yield from [task if isinstance(task, Exception) else self._ground(task, next(maps)) for task in tasks]
+        except Exception as error:  # of one of the photos: the others do without it
+            if len(tasks) == 1:
+                yield error
+            else:
+                for task in tasks:
+                    yield from self._ground_together([task])
+
+    def _ground(self, task: "_Task", word_maps: WordMaps) -> Grounding:
+        photo = task.photo
+        exponent = self.scoring.area_exponents.for_regions(photo.proposals)
         grounded = []
-        for phrase, words in zip(photo.phrases, photo.words, strict=True):
+        for phrase, words in zip(task.phrases, task.words, strict=True):
             attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
             (ranking,) = rank_regions(
-                attention,
-                photo.proposals,
-                photo.size,
-                area_exponents=[self.scoring.area_exponents.for_regions(photo.proposals)],
-                overlap=self.scoring.overlap,
+                attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
             )
             grounded.append(
                 GroundedPhrase(
@@ -219,19 +221,26 @@ class Grounder:
                     reached=phrase_reached(word_maps.reached, words),
                 )
             )
-        return Grounding(photo.captions, photo.size, tuple(grounded))
+        return Grounding(task.captions, photo.size, tuple(grounded))
 
 
 @dataclass(frozen=True, eq=False)
 class _Photo:
     """A photo that has been read, at the size that the network takes."""
 
-    captions: tuple[str, ...]
-    phrases: tuple[Phrase, ...]
-    words: list[PhraseWords]  # of each phrase
     size: tuple[int, int]  # (height, width) in pixels
     prepared: Tensor  # (3, h, w), as the network takes it
     proposals: Regions
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A photo and the phrases to ground in it."""
+
+    photo: _Photo
+    captions: tuple[str, ...]
+    phrases: tuple[Phrase, ...]
+    words: list[PhraseWords]  # of each phrase
 
 
 def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], tuple[Phrase, ...]]:

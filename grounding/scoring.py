@@ -9,12 +9,12 @@ from torch.nn.functional import interpolate
 
 from grounding.records import Regions, Segments
 
-FINEST = 400  # cells along the longer side of the map that boxes are scored on
+LONGEST_SIDE = 400  # cells of the map that boxes are scored on
 
 
 @dataclass(frozen=True, slots=True)
 class AreaExponents:
-    """γ of S_R / A_R^γ by the kind of regions; one number for both where a person gives one.
+    """γ of S_R / A_R^γ for regions with outlines and for boxes, each from 0 to 10.
 
     Raises:
         ValueError: a value is not a number from 0 to 10.
@@ -93,11 +93,11 @@ def score(inside: Tensor, area: Tensor, *, area_exponent: float) -> Tensor:
 
 
 def scoring_map(attention: Tensor, regions: Regions, size: tuple[int, int]) -> Tensor:
-    """Attention at the resolution that regions are scored at: the superpixels', or `FINEST` cells at most."""
+    """Attention at the resolution that regions are scored at: the superpixels', or `LONGEST_SIDE` cells at most."""
     if isinstance(regions, Segments):
         return enlarge(attention, (regions.superpixels.shape[0], regions.superpixels.shape[1]))
     height, width = size
-    shrink = min(1.0, FINEST / max(height, width))
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
     return enlarge(attention, (max(round(height * shrink), 1), max(round(width * shrink), 1)))
 
 

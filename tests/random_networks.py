@@ -181,6 +181,21 @@ class RandomNetwork(nn.Module):
         self.last = self.activated(self.add(nn.Conv2d(3, 4, 3, padding=1), (summed,), "linear"), (nn.ReLU,))
 
 
+def layer_of(network: RandomNetwork) -> str:
+    """The layer where attention stops."""
+    return f"ops.{network.layer}"
+
+
+def photo(seed: int, count: int = 1, size: tuple[int, int] = (6, 5)) -> Tensor:
+    """Random photos (count, 2, *size)."""
+    return torch.rand(count, 2, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def priors(seed: int, count: int, units: int = 3) -> Tensor:
+    """Random weights of output units, (count, units)."""
+    return torch.rand(count, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 @st.composite
 def networks(draw: st.DrawFn, *, signed: bool = False) -> RandomNetwork:
     kinds = BLOCKS + SIGNED_BLOCKS if signed else BLOCKS

@@ -21,7 +21,7 @@ from grounding.models import (
     with_units,
 )
 from grounding.vocabulary import Vocabulary
-from train.networks import join
+from train.model import add_original_units
 
 WORDS = Vocabulary({"cat": (0,), "dog": (1, 2), "red": (3,)}, 4, frozenset({"cat", "dog"}), {"cat": 9})
 METRICS = {"step": 200, "precision": 0.25}
@@ -100,7 +100,7 @@ def test_a_head_alone_is_small_and_gets_the_packaged_rest(lite2, tmp_path):
 @pytest.mark.parametrize("half", [False, True])
 def test_units_that_come_with_the_package_are_not_stored(lite2, tmp_path, half):
     base = efficientnet_lite2_imagenet(layer="blocks.5.0.bn1", window=8, short_side=64)
-    joined = join(lite2, base, 1)
+    joined = add_original_units(lite2, base, 1)
     save(tmp_path / "head", joined, only_head=True, half=half)
     stored = load_file(tmp_path / "head" / "model.safetensors")
     assert {name: len(value) for name, value in stored.items()} == {"classifier.bias": 4, "classifier.weight": 4}
@@ -375,7 +375,7 @@ def test_a_checkpoint_of_the_package_has_a_name(folder, small, tmp_path, monkeyp
 def test_a_grounder_takes_a_checkpoint_by_its_folder_whatever_its_name(small, tmp_path, name, monkeypatch):
     save(tmp_path / name, small)
     monkeypatch.chdir(tmp_path)
-    quick = ("proposals=edge_boxes", "proposals.edges=gradient", "attention.signed=compose")
+    quick = ("proposals=edge_boxes", "proposals.edges=gradient", "attention=cmwp", "attention.signed=compose")
     for model in (name, Path(name), tmp_path / name, str(tmp_path / name)):
         assert choose_model(model) == choose_model(tmp_path / name)
     grounder = Grounder.load(name, *quick, "model.short_side=96")

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from proposals.edges import EdgeDetector, Edges, orientation_of, shrink, thin
 from proposals.edges.network import EdgeNetwork, fold, side_losses
-from train.edges import consensus_of
+from train.crops import edge_consensus
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +96,13 @@ def test_consensus_counts_people_who_drew_nearby():
     segments[0, :, 10:] = 2
     segments[1, :, 11:] = 2  # a pixel away: the same edge
     segments[2, :, 16:] = 2
-    consensus = consensus_of(segments)
+    consensus = edge_consensus(segments)
     assert (consensus[:, 9:11] == 0.5).all()
     assert (consensus[:, 15] == 0.25).all()
     assert (consensus[:, [3, 12, 18]] == 0).all()
     segments[:, :6] = 0  # no photo there
-    assert (consensus_of(segments)[:8] == -1).all()
-    assert (consensus_of(segments)[8:, 15] == 0.25).all()
+    assert (edge_consensus(segments)[:8] == -1).all()
+    assert (edge_consensus(segments)[8:, 15] == 0.25).all()
 
 
 def test_large_photos_are_shrunk_as_said():

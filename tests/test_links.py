@@ -131,13 +131,13 @@ def test_an_operation_without_a_rule_does_no_harm_below_the_layer():
     assert ExcitationBackprop(Below(), "net.relu")(IMAGE, [torch.tensor([0])])[0].shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("final", [nn.Softmax(1), nn.Sigmoid(), nn.LogSoftmax(1)])
-def test_a_final_softmax_or_sigmoid_is_looked_through(final):
+def test_a_final_softmax_or_sigmoid_is_looked_through(final, window):
     network = Body(lambda net, x: x.mean((2, 3)))
-    bare = ExcitationBackprop(network, "relu")(IMAGE, [torch.tensor([0])])[0]
-    torch.testing.assert_close(
-        ExcitationBackprop(nn.Sequential(network, final), "0.relu")(IMAGE, [torch.tensor([0])])[0], bare
-    )
+    bare = ExcitationBackprop(network, "relu", window=window)(IMAGE, [torch.tensor([0])])[0]
+    finished = ExcitationBackprop(nn.Sequential(network, final), "0.relu", window=window)
+    torch.testing.assert_close(finished(IMAGE, [torch.tensor([0])])[0], bare)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grounding.attention import ExcitationBackprop
+from grounding.attention import Centre, ExcitationBackprop
 from grounding.devices import find_device
 from grounding.maps import PhraseWords, WordAttention, match_words, phrase_map, phrase_reached
 from grounding.models import Classifier
@@ -82,6 +84,19 @@ def test_photos_of_several_sizes_are_attended_as_if_alone(attention):
         (alone,) = attention([image], [photo_words])
         for word, one in alone.maps.items():
             torch.testing.assert_close(found.maps[word], one)
+
+
+def test_words_know_what_share_of_the_probability_reached_their_maps(attention):
+    image = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(3))
+    (found,) = attention([attention.prepare(image)], [["man", "red"]])
+    assert found.reached.keys() == {"man", "red"}
+    mwp = WordAttention(attention.classifier, partial(ExcitationBackprop, contrastive=False), device="cpu")
+    (winning,) = mwp([attention.prepare(image)], [["man", "red"]])
+    for word, reached in found.reached.items():
+        assert 0 < reached <= 1
+        assert reached == pytest.approx(float(winning.maps[word].sum()), rel=1e-5)
+    (without,) = WordAttention(attention.classifier, Centre, device="cpu")([attention.prepare(image)], [["man"]])
+    assert without.reached == {}
 
 
 def test_reached_is_the_mean_over_the_words_that_have_it():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import RandomNetwork, networks
+from random_networks import RandomNetwork, layer_of, networks, photo
 from torch import nn
 
 import grounding.attention
@@ -15,15 +15,6 @@ from grounding.attention import CAM, LRP, Centre, Deconv, ExcitationBackprop, Gr
 
 METHODS = [Grad, Deconv, LRP, CAM, Centre, ProposalOrder, ExcitationBackprop]
 LEARNED = [Grad, Deconv, LRP, CAM]  # those that look at the network, Excitation Backprop apart, which has its own tests
-
-
-def layer_of(network):
-    return f"ops.{network.layer}"
-
-
-def photo(seed, count=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 2, 6, 5, generator=generator, dtype=torch.float64)
 
 
 def made(method, network, **options):
@@ -61,7 +52,7 @@ def test_runs_on_every_kind_of_network_and_a_batch_equals_a_loop(method, network
             torch.testing.assert_close(found, attend(image[None], [unit[None]])[0][0])
 
 
-@pytest.mark.parametrize("method", LEARNED)
+@pytest.mark.parametrize("method", [*LEARNED, ExcitationBackprop])
 def test_units_are_one_hot_priors(method):
     attend = made(method, RandomNetwork(3, ("conv", "residual")))
     (by_unit,) = attend(photo(1), [torch.tensor([2, 0])])

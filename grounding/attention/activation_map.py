@@ -5,18 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from grounding.attention.graph import Trace, module_of
 from grounding.attention.operations import (
-    average_of,
     convolution_of,
     has_fixed_field,
+    has_weights,
+    is_average_pooling,
     is_batch_norm,
     is_final,
     is_flatten,
-    is_linear_module,
     passes,
 )
-from grounding.attention.signals import as_input, check_call, check_finite, prior_of
-from grounding.attention.trace import Trace, module_of, trace_network
+from grounding.attention.precision import full_precision
+from grounding.attention.signals import as_input, check_call, check_finite, device_type, prior_of
+from grounding.attention.trace import trace_network
 
 
 class CAM:
@@ -37,8 +39,9 @@ class CAM:
 
     def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:
         self.layer = layer
-        trace = trace_network(network, window=None)
-        node, self._weight = classifier_above_average(trace)
+        with full_precision(device_type(network)):
+            trace = trace_network(network, window=None)
+            node, self._weight = classifier_above_average(trace)
         self._network = network_up_to(node, trace)
 
     @torch.inference_mode(False)
@@ -57,7 +60,7 @@ class CAM:
         check_call(images, targets)
         if len(images) == 0:
             return []
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images.device.type):
             cells = self._network(as_input(images, self._network))
             if cells.shape[1] != self._weight.shape[1]:
                 raise ValueError(_no_cam(f"it has {self._weight.shape[1]} inputs for {cells.shape[1]} channels"))
@@ -82,9 +85,9 @@ def classifier_above_average(trace: Trace) -> tuple[fx.Node, Tensor]:
     while node.all_input_nodes:
         module = module_of(node, trace)
         below = node.all_input_nodes[0]
-        if average_of(node, module) is not None and not has_fixed_field(node, module) and weight is not None:
+        if is_average_pooling(node, module) and not has_fixed_field(node, module) and weight is not None:
             return below, weight
-        if module is not None and (is_linear_module(module) or is_batch_norm(module)):
+        if module is not None and has_weights(node, module):
             linear = convolution_of(module)
             matrix = linear.weight.flatten(1)
             if is_batch_norm(module):

@@ -3,113 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
 
-from grounding.attention.linear import Convolution, LinearMap
-from grounding.attention.links import Circuit, Concatenation, Excitation, Flattening, Maximum, Term
-
-# What depends on the network alone.
-
-
-@dataclass(frozen=True, eq=False)
-class Bundle:
-    """The excitatory weights of one or several convolutions of the same activations, stacked into one."""
-
-    map: Convolution
-    parents: tuple[tuple[fx.Node, slice], ...]  # the neurons above, and their channels in the stack
-
-
-@dataclass(frozen=True, eq=False)
-class Children:
-    """The links of all neurons but the classifiers', seen from below (by child) and from above (by parent)."""
-
-    bundles: dict[fx.Node, list[Bundle]]  # child -> the stacks of what it excites through weights
-    plain: dict[fx.Node, list[tuple[fx.Node, LinearMap]]]  # child -> parents through sums and averages
-    bundles_of: dict[fx.Node, list[tuple[Bundle, slice]]]  # parent -> its places in the stacks
-    plain_of: dict[fx.Node, list[tuple[fx.Node, LinearMap]]]  # parent -> children through sums and averages
-
-
-def find_children(circuit: Circuit, classifiers: set[fx.Node]) -> Children:
-    """Gather the links on the way from the units to the layer; convolutions of equal geometry are stacked."""
-    siblings: dict[fx.Node, dict[Any, list[tuple[fx.Node, Convolution]]]] = defaultdict(lambda: defaultdict(list))
-    children = Children(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
-    on_the_way = {circuit.layer, *circuit.descent}
-    for node in circuit.descent:
-        link = circuit.links[node]
-        if not isinstance(link, Excitation) or node in classifiers:
-            continue
-        for term in link.terms:
-            if isinstance(term.map, Convolution):
-                stack = term.map.geometry if term.map.groups == 1 else term
-                siblings[term.source][stack].append((node, term.map.excitatory()))
-            else:
-                children.plain[term.source].append((node, term.map))
-                if term.source in on_the_way:
-                    children.plain_of[node].append((term.source, term.map))
-    for source, stacks in siblings.items():
-        for members in stacks.values():
-            bundle = _stacked(members)
-            children.bundles[source].append(bundle)
-            for parent, channels in bundle.parents:
-                if source in on_the_way:
-                    children.bundles_of[parent].append((bundle, channels))
-    return children
-
-
-def _stacked(members: list[tuple[fx.Node, Convolution]]) -> Bundle:
-    weight = torch.cat([convolution.weight for _, convolution in members])
-    parents = []
-    first = 0
-    for node, convolution in members:
-        parents.append((node, slice(first, first + len(convolution.weight))))
-        first += len(convolution.weight)
-    stack = replace(members[0][1], weight=weight.contiguous(memory_format=torch.channels_last))
-    return Bundle(stack, tuple(parents))
-
-
-# What depends on the photos, and on no word.
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """The links from the output units, or from the reverse units, to the classifier's input."""
-
-    sign: int
-    terms: tuple[Term, ...]
-    ratio: Tensor  # (B, units, h, w): what a unit's signal is multiplied with, activation / normaliser
-
-
-@dataclass(eq=False)
-class Photos:
-    """Some photos of equal size, as the network saw them."""
-
-    signals: list[Tensor]  # of each photo, the top-down signal of its words over units and positions (K_b, units, h, w)
-    activations: dict[fx.Node, Tensor] = field(default_factory=dict)
-    ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
-    winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places below, in `flat` order
-    contributions: dict[Bundle, Tensor] = field(default_factory=dict)  # of the layer's neurons, place by place
-    sides: dict[fx.Node, tuple[Side, ...]] = field(default_factory=dict)  # of the classifiers
-
-
-def ratio_of(activation: Tensor, normaliser: Tensor) -> Tensor:
-    """activation / normaliser; Z_i is 0 by definition where nothing excites (Eq. 6)."""
-    return activation / normaliser.masked_fill(normaliser == 0, math.inf)
-
-
-def _empty(count: int, channels: int, *, like: Tensor) -> Tensor:
-    """Room for (count, channels, h, w), channels together in memory."""
-    size = (count, channels, *like.shape[-2:])
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
-def flat(x: Tensor) -> Tensor:
-    """(N, C, h, w) as (N, h·w·C): a view, as long as channels lie together in memory."""
-    return x.permute(0, 2, 3, 1).flatten(1)
-
+from grounding.attention.ascent import Photos
+from grounding.attention.children import Bundle, Children
+from grounding.attention.links import Circuit, Concatenation, Excitation, Flattening, Link, Maximum, flat
 
 Words = list[tuple[int, slice, slice]]  # a photo, some of its words, and their rows in the pass
 
@@ -133,6 +34,23 @@ def deal_out(counts: list[int], limit: int) -> Iterator[Words]:
         yield words
 
 
+def _empty(count: int, channels: int, *, like: Tensor) -> Tensor:
+    """Room for (count, channels, h, w), channels together in memory."""
+    size = (count, channels, *like.shape[-2:])
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def add_in_order(sums: Tensor, places: Tensor, values: Tensor) -> None:
+    """Add values (K, N) to sums (K, M) in place, at places (N,) that may repeat, in the same order every time.
+
+    ``index_add_`` sums in order on a CPU, but not on a GPU, where threads race. There, ``index_put_`` sorts first.
+    """
+    if sums.device.type == "cpu":
+        sums.index_add_(1, places, values)
+    else:
+        sums.T.index_put_((places,), values.T, accumulate=True)
+
+
 @dataclass(eq=False)
 class Descent:
     """One top-down pass of some words; what has reached a node and is not yet summed up waits in these tables."""
@@ -152,21 +70,24 @@ class Descent:
         signals = [photos.signals[photo][part] for photo, part, _ in self.words]
         self.waiting[circuit.units].append(torch.cat(signals))
         for node in circuit.descent:
-            link = circuit.links[node]
             if node in photos.sides:
                 self._contrast(node, self._evidence(node))
-            elif isinstance(link, Excitation):
-                self._share(node, self._evidence(node))
-            elif isinstance(link, Maximum):
-                self.won[link.source].append((photos.winners[node], self._evidence(node)))
-            elif isinstance(link, Concatenation):
-                sizes = [photos.activations[source].shape[1] for source in link.sources]
-                for source, part in zip(link.sources, torch.split(self._evidence(node), sizes, 1), strict=True):
-                    self.waiting[source].append(part)
-            elif isinstance(link, Flattening):
-                size = photos.activations[link.source].shape[1:]
-                self.waiting[link.source].append(self._evidence(node).reshape(-1, *size))
+            else:
+                self._hand_down(node, circuit.links[node], self._evidence(node))
         return self._channel_sum(circuit.layer)
+
+    def _hand_down(self, node: fx.Node, link: Link, z: Tensor) -> None:
+        """Let the evidence of a node's neurons wait at their children."""
+        if isinstance(link, Excitation):
+            self._share(node, z)
+        elif isinstance(link, Maximum):
+            self.won[link.source].append((self.photos.winners[node], z))
+        elif isinstance(link, Concatenation):
+            sizes = [self.photos.activations[source].shape[1] for source in link.sources]
+            for source, part in zip(link.sources, torch.split(z, sizes, 1), strict=True):
+                self.waiting[source].append(part)
+        elif isinstance(link, Flattening):
+            self.waiting[link.source].append(z.reshape(-1, *self.photos.activations[link.source].shape[1:]))
 
     def _scaled(self, z: Tensor, ratio: Tensor, out: Tensor | None = None) -> Tensor:
         """The rows of each photo times the photo's ratio."""
@@ -225,7 +146,7 @@ class Descent:
             total = total.contiguous(memory_format=torch.channels_last)
         for winners, z in routes:
             for photo, _, rows in self.words:
-                flat(total[rows]).index_add_(1, winners[photo], flat(z[rows]))
+                add_in_order(flat(total[rows]), winners[photo], flat(z[rows]))
         return total
 
     def _channel_sum(self, node: fx.Node) -> Tensor:

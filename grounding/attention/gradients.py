@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from grounding.attention.links import logits_node
-from grounding.attention.operations import lowest_value
+from grounding.attention.circuit import logits_node
+from grounding.attention.graph import Trace, module_of
+from grounding.attention.operations import is_activation
+from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
     Recorder,
@@ -24,7 +26,7 @@ from grounding.attention.signals import (
     read_targets,
     spread,
 )
-from grounding.attention.trace import Trace, module_of, trace_network
+from grounding.attention.trace import trace_network
 
 TRUNCATE = 3  # deviations after which a Gaussian ends
 
@@ -114,7 +116,7 @@ class Differentiable(Recorder):
 class _Guided(Differentiable):
     def compute(self, n: fx.Node) -> Any:
         value = super().compute(n)
-        if lowest_value(n, module_of(n, self._trace)) is not None and value.requires_grad:
+        if is_activation(n, module_of(n, self._trace)) and value.requires_grad:
             value.register_hook(lambda signal: signal.clamp(min=0))
         return value
 
@@ -147,7 +149,7 @@ def descend(
     """
     check_call(images, targets)
     maps = []
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision(images.device.type):
         for image, target in zip(images, targets, strict=True):
             pixels = as_input(image[None], recorder.module).requires_grad_()
             output = recorder.run(pixels)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from grounding.attention.attended import Attended, MassTracking
 from grounding.attention.signals import check_call
 
 Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
@@ -56,9 +57,26 @@ class Mixture:
         Raises:
             ValueError: as the parts do.
         """
+        return [attended.maps for attended in self._attend(images, targets, with_mass=False)]
+
+    def attend_with_mass(self, images: Tensor, targets: Sequence[Tensor]) -> list[Attended]:
+        """Attention maps as those of a call, with the mean over parts of the mass that reached their maps.
+
+        Parts that know no such mass are left out; where none does, ``reached`` is None. Arguments and errors as in
+        `__call__`; the maps are the same to the bit.
+        """
+        return self._attend(images, targets, with_mass=True)
+
+    def _attend(self, images: Tensor, targets: Sequence[Tensor], *, with_mass: bool) -> list[Attended]:
         check_call(images, targets)
-        of_parts = [attend(_resized(images, self.scales[name]), targets) for name, attend in self._parts.items()]
-        return [_mean(maps) for maps in zip(*of_parts, strict=True)]
+        answers: list[list[Attended]] = []  # of each part, of each photo
+        for name, attend in self._parts.items():
+            photos = _resized(images, self.scales[name])
+            if with_mass and isinstance(attend, MassTracking):
+                answers.append(attend.attend_with_mass(photos, targets))
+            else:
+                answers.append([Attended(maps, None) for maps in attend(photos, targets)])
+        return [_mean(parts) for parts in zip(*answers, strict=True)]
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:
@@ -68,7 +86,13 @@ def _resized(images: Tensor, scale: float) -> Tensor:
     return interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def _mean(maps: Sequence[Tensor]) -> Tensor:
+def _mean(parts: Sequence[Attended]) -> Attended:
+    """The mean of the parts' maps of one photo, at the greatest of their resolutions, and of what reached them."""
+    masses = [part.reached for part in parts if part.reached is not None]
+    return Attended(_mean_map([part.maps for part in parts]), torch.stack(masses).mean(0) if masses else None)
+
+
+def _mean_map(maps: Sequence[Tensor]) -> Tensor:
     """The mean of maps (K, h, w) of several resolutions, at the greatest of them."""
     size = max(((one.shape[-2], one.shape[-1]) for one in maps), key=lambda size: size[0] * size[1])
     if not len(maps[0]):

@@ -34,7 +34,45 @@ def is_linear_module(module: object) -> bool:
     return (type(module) in (nn.Conv2d, nn.Linear) and is_zero_padded) or is_same_padded(module)
 
 
-def is_spatial_mean(node: fx.Node) -> bool:
+def operation_name(node: fx.Node, module: nn.Module | None) -> str:
+    """The name of an operation for an error message: that of its module's class, its function or its method."""
+    return type(module).__name__ if module else getattr(node.target, "__name__", str(node.target))
+
+
+# Conditions: all take a node and the module that it calls, if any.
+
+
+def is_input(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is the image or a constant, rather than made of other nodes."""
+    return not node.all_input_nodes
+
+
+def has_weights(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is a linear map with weights of its own, batch norm included."""
+    return is_linear_module(module) or is_batch_norm(module)
+
+
+def is_max_pooling(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is max pooling of any kind."""
+    return maximum_of(node, module) is not None
+
+
+def is_average_pooling(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node averages over cells of a map."""
+    return average_of(node, module) is not None
+
+
+def is_concatenation(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node puts maps or vectors side by side along the channels."""
+    return node.target in (torch.cat, torch.concat) and argument(node, 1, "dim", 0) in (1, -3)
+
+
+def is_lrn(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is local response normalisation."""
+    return type(module) is nn.LocalResponseNorm or node.target is F.local_response_norm
+
+
+def is_spatial_mean(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node averages (N, C, h, w) over its two last dimensions."""
     if node.target is not torch.mean and not (node.op == "call_method" and node.target == "mean"):
         return False
@@ -155,8 +193,8 @@ def lowest_value(node: fx.Node, module: nn.Module | None) -> float | None:
 
 
 def is_activation(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node is an activation function with a lower bound, or the softmax of logits."""
-    return is_final(node, module) or lowest_value(node, module) is not None
+    """Whether a node is an activation function with a lower bound."""
+    return lowest_value(node, module) is not None
 
 
 def is_final(node: fx.Node, module: nn.Module | None) -> bool:
@@ -170,7 +208,7 @@ def is_rectifier(node: fx.Node, module: nn.Module | None) -> bool:
     return type(module) is nn.ReLU or _MODULE_OF_FUNCTION.get(node.target) is nn.ReLU
 
 
-def is_sum(node: fx.Node) -> bool:
+def is_sum(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node adds up two values, or a value and a number."""
     is_function = node.target in (operator.add, operator.iadd, torch.add)
     is_method = node.op == "call_method" and node.target in ("add", "add_")
@@ -202,7 +240,7 @@ def maximum_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], An
 
 def average_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
     """Average pooling of any kind as a function of (N, C, h, w), None for other operations."""
-    if is_spatial_mean(node):
+    if is_spatial_mean(node, module):
         return partial(torch.mean, dim=(2, 3), keepdim=True)
     if type(module) in (nn.AvgPool2d, nn.AdaptiveAvgPool2d):
         return module

@@ -22,13 +22,11 @@ def full_precision(device_type: str) -> Iterator[None]:
     Args:
         device_type: the kind of device on which the block computes, such as ``cpu`` or ``cuda``.
 
-    >>> torch.set_float32_matmul_precision("high")
     >>> with full_precision("cpu"):
-    ...     torch.backends.cuda.matmul.fp32_precision
-    'ieee'
-    >>> torch.get_float32_matmul_precision()
-    'high'
-    >>> torch.set_float32_matmul_precision("highest")
+    ...     torch.backends.cudnn.deterministic
+    True
+    >>> torch.backends.cudnn.deterministic
+    False
     """
     with torch.autocast(device_type, enabled=False):
         _switches.enter()

@@ -13,22 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from grounding.attention.circuit import logits_node
 from grounding.attention.gradients import Differentiable, blurred, check_blur, descend
+from grounding.attention.graph import Trace, module_of
 from grounding.attention.linear import Convolution
-from grounding.attention.links import logits_node
 from grounding.attention.operations import (
-    average_of,
     convolution_of,
-    is_batch_norm,
+    has_weights,
+    is_activation,
+    is_average_pooling,
     is_flatten,
-    is_linear_module,
+    is_lrn,
+    is_max_pooling,
     is_sum,
-    lowest_value,
-    maximum_of,
+    operation_name,
     passes,
 )
 from grounding.attention.signals import Confidence, as_map, check_confidence, spread
-from grounding.attention.trace import Trace, module_of, trace_network
+from grounding.attention.trace import trace_network
 
 Rule = Literal["epsilon", "alpha_beta"]
 ROUNDING = 32  # machine epsilons that a sum of many products may be wrong by
@@ -131,6 +133,34 @@ PLACING_METHODS = ("size", "dim", "chunk", "split", "unsqueeze", "permute", "tra
 SCALING = (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, torch.mul, torch.div)
 
 
+def _is_sum_of_several(node: fx.Node, module: nn.Module | None) -> bool:
+    return is_sum(node, module) and len(node.all_input_nodes) > 1
+
+
+def _is_scaling(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node adds a number to a value, or multiplies it by one."""
+    return node.target in SCALING and len(node.all_input_nodes) == 1
+
+
+def _is_placing(node: fx.Node, module: nn.Module | None) -> bool:
+    is_method = node.op == "call_method" and node.target in PLACING_METHODS
+    is_function = node.target in PLACING_FUNCTIONS or node.op in ("placeholder", "get_attr")
+    return isinstance(module, PLACING_MODULES) or is_function or is_method or is_flatten(node, module)
+
+
+KINDS: tuple[tuple[Callable[[fx.Node, nn.Module | None], bool], Kind], ...] = (  # the first whose condition holds
+    (has_weights, "weighted"),
+    (is_activation, "passing"),
+    (is_lrn, "passing"),
+    (passes, "passing"),
+    (_is_sum_of_several, "positive"),
+    (is_average_pooling, "positive"),
+    (_is_scaling, "passing"),
+    (is_max_pooling, "placing"),
+    (_is_placing, "placing"),
+)
+
+
 def find_kinds(trace: Trace, units: fx.Node) -> dict[fx.Node, Kind]:
     """What the nodes from the pixels up to the output units do.
 
@@ -153,25 +183,12 @@ def find_kinds(trace: Trace, units: fx.Node) -> dict[fx.Node, Kind]:
 
 
 def _kind(node: fx.Node, module: nn.Module | None) -> Kind:
-    if is_linear_module(module) or is_batch_norm(module):
-        return "weighted"
-    is_lrn = type(module) is nn.LocalResponseNorm or node.target is F.local_response_norm
-    if lowest_value(node, module) is not None or is_lrn or passes(node, module):
-        return "passing"
-    if (is_sum(node) and len(node.all_input_nodes) > 1) or average_of(node, module) is not None:
-        return "positive"
-    if node.target in SCALING and len(node.all_input_nodes) == 1:  # by a number
-        return "passing"
-    if node.op in ("placeholder", "get_attr") or isinstance(module, PLACING_MODULES) or is_flatten(node, module):
-        return "placing"
-    if maximum_of(node, module) is not None or node.target in PLACING_FUNCTIONS:
-        return "placing"
-    if node.op == "call_method" and node.target in PLACING_METHODS:
-        return "placing"
-    operation = type(module).__name__ if module else getattr(node.target, "__name__", str(node.target))
+    for condition, kind in KINDS:
+        if condition(node, module):
+            return kind
     raise ValueError(
-        f"no rule for {operation} at {node.name!r}: relevance passes convolution, linear, batch norm, pooling, sum, "
-        "concat, reshaping, dropout, LRN and activations with a lower bound"
+        f"no rule for {operation_name(node, module)} at {node.name!r}: relevance passes convolution, linear, batch "
+        "norm, pooling, sum, concat, reshaping, dropout, LRN and activations with a lower bound"
     )
 
 
@@ -261,7 +278,7 @@ class _Relevance(Differentiable):
             named = {name: change(value) if _depends_on_pixels(value) else value for name, value in kwargs.items()}
             return getattr(self, n.op)(n.target, changed, named)  # type: ignore[no-any-return]
 
-        if kind == "passing" or (kind == "positive" and is_sum(n) and len(inputs) == 1):  # a sum with a constant
+        if kind == "passing" or (kind == "positive" and is_sum(n, None) and len(inputs) == 1):  # a sum with a constant
             return share(again(torch.detach), inputs, [None])
         if self._method.rule == "epsilon":
             response = again(lambda x: taken(x, x.detach()))

@@ -35,6 +35,11 @@ def as_input(images: Tensor, network: nn.Module) -> Tensor:
     return images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
 
 
+def device_type(network: nn.Module) -> str:
+    """The kind of device that a network is on, such as ``cpu``."""
+    return next(network.parameters(), torch.empty(0)).device.type
+
+
 class Recorder(fx.Interpreter):
     """Runs a traced network and keeps the values of some nodes."""
 

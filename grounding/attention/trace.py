@@ -2,48 +2,26 @@
 
 import copy
 import inspect
-import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from grounding.attention.graph import Trace, call_after, module_of, redirect, replace_node
 from grounding.attention.operations import (
     DROPOUTS,
     argument,
-    average_of,
-    has_fixed_field,
-    is_activation,
     is_batch_norm,
-    is_flatten,
     is_global_average,
     is_linear_module,
     is_same_padded,
     is_spatial_mean,
-    maximum_of,
-    passes,
     sliding_average,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """A network as a graph of operations, ready to run on a batch of images."""
-
-    module: fx.GraphModule
-    layers: dict[str, fx.Node]  # a module's path in the network -> the node of its (last) output
-
-    @property
-    def output(self) -> fx.Node:
-        """The node of the network's answer, its output units."""
-        returned = next(node for node in self.module.graph.nodes if node.op == "output").args[0]
-        if not isinstance(returned, fx.Node):
-            raise ValueError("the network returns a structure; wrap it so that it returns one tensor of output units")
-        return returned
+from grounding.attention.sliding import make_convolutional
 
 
 def trace_network(network: nn.Module, *, window: int | None) -> Trace:
@@ -103,13 +81,6 @@ class Tracer(fx.Tracer):
         return output
 
 
-def module_of(node: object, trace: Trace) -> nn.Module | None:
-    """The module that a node calls, None for other nodes."""
-    if isinstance(node, fx.Node) and node.op == "call_module":
-        return trace.module.get_submodule(str(node.target))
-    return None
-
-
 def _rewrite_in_place(trace: Trace) -> None:
     """Let operations in place return new values instead, which later readers get: attention reads the old ones."""
     order = {node: place for place, node in enumerate(trace.module.graph.nodes)}
@@ -156,27 +127,6 @@ def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     return "inplace" in parameters and bool(argument(node, parameters.index("inplace"), "inplace", False))
 
 
-def _redirect(trace: Trace, old: fx.Node, new: fx.Node) -> None:
-    """Let everything that read ``old`` read ``new`` instead."""
-    old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
-    for path, node in trace.layers.items():
-        if node is old:
-            trace.layers[path] = new
-
-
-def _replace(trace: Trace, old: fx.Node, new: fx.Node) -> None:
-    _redirect(trace, old, new)
-    trace.module.graph.erase_node(old)
-
-
-def _call_after(trace: Trace, node: fx.Node, module: nn.Module, source: fx.Node) -> fx.Node:
-    """A new node, placed after ``node``, that calls a new module on ``source``."""
-    name = f"{node.name}_{type(module).__name__.lower()}"
-    trace.module.add_submodule(name, module)
-    with trace.module.graph.inserting_after(node):
-        return trace.module.graph.call_module(name, (source,))
-
-
 def _split_activations_from_batch_norm(trace: Trace) -> None:
     activations: dict[nn.Module, Any] = {}
     for node in list(trace.module.graph.nodes):
@@ -185,7 +135,7 @@ def _split_activations_from_batch_norm(trace: Trace) -> None:
             activation = activations.setdefault(module, module.act)  # a module may be called twice
             module.act = nn.Identity()
             if not isinstance(activation, nn.Identity):
-                _redirect(trace, node, _call_after(trace, node, activation, node))
+                redirect(trace, node, call_after(trace, node, activation, node))
 
 
 def _fold_batch_norm(trace: Trace) -> None:
@@ -217,13 +167,14 @@ def _fold_batch_norm(trace: Trace) -> None:
             torch.zeros_like(statistics.running_var) if statistics.bias is None else statistics.bias,
         )
         linear.weight, linear.bias = weight.requires_grad_(False), bias.requires_grad_(False)
-        _replace(trace, node, before)
+        replace_node(trace, node, before)
 
 
 def _pool_before_pointwise(trace: Trace) -> None:
     """Average first where a 1×1 convolution, being linear, may come later: signed responses are then never shared."""
     for node in list(trace.module.graph.nodes):
-        is_global = is_spatial_mean(node) or is_global_average(node, module_of(node, trace))
+        module = module_of(node, trace)
+        is_global = is_spatial_mean(node, module) or is_global_average(node, module)
         if not is_global or not node.all_input_nodes:
             continue
         before = node.all_input_nodes[0]
@@ -235,109 +186,8 @@ def _pool_before_pointwise(trace: Trace) -> None:
             pooled = trace.module.graph.call_function(sliding_average, (before.all_input_nodes[0], None))
         with trace.module.graph.inserting_after(pooled):
             answer = trace.module.graph.call_module(str(before.target), (pooled,))
-        if is_spatial_mean(node) and not argument(node, 2, "keepdim", False):
+        if is_spatial_mean(node, module) and not argument(node, 2, "keepdim", False):
             with trace.module.graph.inserting_after(answer):
                 answer = trace.module.graph.call_method("flatten", (answer, 1))
-        _replace(trace, node, answer)
+        replace_node(trace, node, answer)
         trace.module.graph.erase_node(before)
-
-
-# The fully convolutional form (paper, section 6.1.1): the classifier runs at every position.
-
-
-def make_convolutional(trace: Trace, window: int) -> None:
-    """Rewrite the head of the graph so that the classifier runs at every position of the feature map.
-
-    From the output down to the last pooling: that pooling becomes a sliding window of ``window`` cells (7 for networks
-    trained at 224 pixels with stride 32), a fully connected layer a convolution with the kernel that it was trained
-    for. A pooling above the classifier goes, since its positions are what we want.
-
-    Raises:
-        ValueError: the head is no chain of layers, ends in max pooling, or a fully connected layer does not fit a
-            square field of the channels below it.
-    """
-    if not isinstance(window, int) or window < 1:
-        raise ValueError(f"window must be a number of cells, at least 1, or null; got {window!r}")
-    node, has_classifier = trace.output, False
-    while node.op != "placeholder":
-        module = module_of(node, trace)
-        below = node.all_input_nodes[0]
-        if average_of(node, module) is not None:
-            _slide(trace, node, window if has_classifier else None)
-            return
-        if maximum_of(node, module) is not None:
-            raise ValueError(f"the classifier's head has max pooling at {node.name}, it cannot slide: use window=null")
-        if is_flatten(node, module):
-            _replace(trace, node, below)
-        elif type(module) is nn.Linear:
-            convolution = _as_convolution(module, _channels(below, trace))
-            _replace(trace, node, _call_after(trace, node, convolution, below))
-            has_classifier = True
-        elif is_linear_module(module) and module.kernel_size == (1, 1):  # type: ignore[union-attr]
-            has_classifier = True
-        elif type(module) is nn.BatchNorm1d:
-            _replace(trace, node, _call_after(trace, node, _of_maps(module), below))
-        elif len(node.all_input_nodes) > 1 and not has_classifier:
-            raise ValueError(f"the classifier's head branches at {node.name}, it cannot slide: use window=null")
-        elif not (is_batch_norm(module) or passes(node, module) or is_activation(node, module)):
-            return
-        node = below
-
-
-def _slide(trace: Trace, node: fx.Node, window: int | None) -> None:
-    """Let a pooling slide, or take it away: above the classifier, or where it fits a fully connected layer's field."""
-    below = node.all_input_nodes[0]
-    if window is None or has_fixed_field(node, module_of(node, trace)):
-        _replace(trace, node, below)
-        return
-    with trace.module.graph.inserting_after(node):
-        sliding = trace.module.graph.call_function(sliding_average, (below, window))
-    _replace(trace, node, sliding)
-
-
-def _of_maps(norm: nn.BatchNorm1d) -> nn.BatchNorm2d:
-    """The same batch norm for maps instead of vectors."""
-    with torch.device("meta"):
-        twin = nn.BatchNorm2d(norm.num_features, norm.eps, affine=norm.affine).eval()
-    twin.weight, twin.bias = norm.weight, norm.bias
-    twin.running_mean, twin.running_var = norm.running_mean, norm.running_var
-    return twin
-
-
-def _as_convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
-    side = math.isqrt(linear.in_features // channels)
-    if side * side * channels != linear.in_features:
-        raise ValueError(
-            f"a fully connected layer of {linear.in_features} inputs over {channels} channels has no square field: "
-            "use window=null"
-        )
-    with torch.device("meta"):
-        convolution = nn.Conv2d(channels, linear.out_features, side, bias=linear.bias is not None)
-    weight = linear.weight.detach().view(linear.out_features, channels, side, side)
-    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-    convolution.bias = linear.bias
-    return convolution
-
-
-def descendants(node: fx.Node) -> set[fx.Node]:
-    """Every node whose value depends on this one."""
-    found: set[fx.Node] = set()
-    waiting = [node]
-    while waiting:
-        for user in waiting.pop().users:
-            if user not in found:
-                found.add(user)
-                waiting.append(user)
-    return found
-
-
-def _channels(node: Any, trace: Trace) -> int:
-    """How many channels the value of a node has."""
-    module = module_of(node, trace)
-    if is_linear_module(module):
-        return int(getattr(module, "out_channels", None) or module.out_features)  # type: ignore[union-attr, arg-type]
-    if node.target in (torch.cat, torch.concat):
-        return sum(_channels(part, trace) for part in argument(node, 0, "tensors", ()))
-    if node.all_input_nodes:
-        return _channels(node.all_input_nodes[0], trace)
-    raise ValueError(f"cannot tell the channels below the classifier at {node.name}: use window=null")
