@@ -10,7 +10,7 @@ from scipy.io import savemat
 import train.edges
 from proposals.edges import EdgeDetector
 from proposals.mcg import MCG
-from proposals.ranking import load_forest
+from proposals.mcg.ranking import load_forest
 from train.bsds import find_photos, read_annotated
 from train.coco import object_boxes, object_masks, read_photos
 from train.edges import EdgeTraining, train_edges

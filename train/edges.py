@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from grounding.files import write_file
 from grounding.limits import check_limits
 from grounding.models import efficientnet_lite2
-from proposals.edge_network import EdgeNetwork, side_losses
+from proposals.edges.network import EdgeNetwork, side_losses
 from train.averaging import averaged_model
 from train.bsds import find_photos
 from train.crops import SegmentedPhoto, crop_batch, load_photo

@@ -22,10 +22,10 @@ from grounding.files import write_file
 from grounding.images import load_image
 from grounding.limits import check_limits
 from proposals.edges import EdgeDetector, shrink
-from proposals.grouping import group
 from proposals.mcg import LONGEST_SIDE, MCG_CANDIDATES, find_hierarchies, to_segments
+from proposals.mcg.grouping import group
+from proposals.mcg.ranking import Forest, forest_of, save_forest
 from proposals.overlaps import mask_overlaps
-from proposals.ranking import Forest, forest_of, save_forest
 from train.bsds import find_photos, read_annotated
 from train.coco import CocoPhoto, object_masks, read_photos
 

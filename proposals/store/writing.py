@@ -1,4 +1,4 @@
-"""Adding to a store of proposals, safe against being killed at any moment."""
+"""Writing a store, safely: a run that is killed at any moment loses the last seconds alone."""
 
 import errno
 import fcntl
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from grounding.files import write_file
 from grounding.messages import one_line, printable
 from grounding.records import Regions, Segments
-from proposals.store import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
+from proposals.store.reading import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
 
-LIBRARY = ("v110", "v110")  # of HDF5 since 1.10, which stores small things in little room
-PHOTOS, BYTES, SECONDS = 64, 2**26, 5.0  # that a part holds at most; what a kill can cost
+LIBRARY = ("v110", "v110")  # the format of HDF5 1.10, in which small datasets take little room
+PHOTOS, BYTES, SECONDS = 64, 2**26, 5.0  # of a part at most, and so what a killed run can lose
 
 log = logging.getLogger("proposals")
 
@@ -36,21 +36,21 @@ class Entry:
 
     file: File
     size: tuple[int, int]  # (height, width)
-    arrays: dict[str, NDArray[Any]] | None  # None: the store has them
+    arrays: dict[str, NDArray[Any]] | None  # None where the store has them already
 
 
 class Writer:
-    """Adds to a store, such that a kill at any moment costs the last seconds alone.
+    """Adds photos to a store.
 
-    Finished photos go to small files in ``PATH.parts``; `finish` joins them, with the store that is there, to a new one
-    that takes its place at once.
+    Finished photos go to small part files in ``PATH.parts``. `finish` joins the existing store and the parts in a new
+    file, which then replaces the store.
 
     Args:
-        path: the store, which may be there already.
-        settings: of the proposals, plain values.
+        path: the store, which may exist already.
+        settings: settings of the method, plain values.
 
     Raises:
-        ValueError: the store, or what a killed run left, has other settings; another run is writing to it.
+        ValueError: the store, or a part that a killed run left, has other settings; another run is writing to it.
         OSError: the folder cannot be written to.
     """
 
@@ -58,14 +58,16 @@ class Writer:
         self.path = path
         self.folder = path.with_name(f"{path.name}.parts")
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self.stamps: set[str] = set()  # of the files that need no work
+        self.stamps: set[str] = set()  # of the files whose proposals are stored
         self._pending: list[Entry] = []
-        self._number = 0  # of the last part
+        self._number = 0  # of the newest part
         self._flushed = time.monotonic()
-        self._failed: dict[str, str] = {}  # by earlier runs
-        self._changed = ""
+        self._failed: dict[str, str] = {}  # errors of earlier runs, by the file's name
+        self._changed = ""  # the last warning about versions
         self._before = Stored(path) if path.exists() else None
-        if self._before is not None and len(self._before) == 0:  # photos that failed bind nobody to its settings
+        if (
+            self._before is not None and len(self._before) == 0
+        ):  # a store of failures alone may be made anew with any settings
             self._before = None
             path.unlink()
         if self._before is not None:
@@ -91,21 +93,21 @@ class Writer:
             os.close(self._lock)
 
     def add(self, entry: Entry) -> None:
-        """Keep a photo's proposals; a file holds them within seconds."""
+        """Add a photo's proposals; within seconds they are on disk."""
         self._pending.append(entry)
         size = sum(array.nbytes for kept in self._pending for array in (kept.arrays or {}).values())
         if len(self._pending) >= PHOTOS or size >= BYTES or time.monotonic() - self._flushed >= SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is only in memory.
+        """Write the photos that are only in memory to a part.
 
         Raises:
             OSError: the disk is full.
         """
         if self._pending:
             self._number += 1
-            # In memory first: HDF5 ends badly on a full disk.
+            # In memory first: HDF5 leaves a broken file, and may crash, where the disk is full.
             with h5py.File("part", "w", driver="core", backing_store=False, libver=LIBRARY) as file:
                 _begin(file, self.settings, package_versions())
                 for entry in self._pending:
@@ -117,10 +119,10 @@ class Writer:
         self._flushed = time.monotonic()
 
     def finish(self, failed: Mapping[str, str]) -> None:
-        """Make the store of all that was added, now or by runs that were killed.
+        """Write the store: all that it held, and all that was added, also by earlier runs that were killed.
 
         Args:
-            failed: photos that could not be read, and why.
+            failed: error of each photo that could not be read, by its name.
 
         Raises:
             OSError: the disk is full; the parts are kept.
@@ -152,7 +154,7 @@ class Writer:
                 os.fsync(written.fileno())
             os.replace(joined, self.path)
         except DAMAGE as error:
-            number = getattr(error, "errno", None)  # HDF5 has it, and says much more
+            number = getattr(error, "errno", None)  # h5py's own text has several lines
             reason = os.strerror(number) if number else one_line(error)
             raise OSError(f"{self.path} cannot be written: {reason}") from None
         finally:
@@ -160,7 +162,7 @@ class Writer:
         self._tidy()
 
     def _resume(self) -> None:
-        """Clear up after a run that was killed, and go on from what it finished."""
+        """Clear up after a run that was killed, and continue from the parts that it finished."""
         for half_written in self.folder.glob("*.part"):
             half_written.unlink()
         for part in self._parts():
@@ -169,7 +171,7 @@ class Writer:
                 stored = Stored(part)
                 stored.files()
             except ValueError as error:
-                log.warning("warning: thrown away, and computed again: %s", error)
+                log.warning("warning: a damaged part is deleted, and its photos are computed again: %s", error)
                 part.unlink()
                 continue
             self._accept(part, stored)
@@ -177,18 +179,20 @@ class Writer:
     def _tidy(self) -> None:
         for file in (*self._parts(), self.folder / "lock"):
             file.unlink(missing_ok=True)
-        with suppress(OSError):  # it is gone, or holds what is not ours
+        with suppress(OSError):  # it is gone, or holds other files
             self.folder.rmdir()
 
     def _parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.h5") if path.stem.isdecimal())
 
     def _accept(self, path: Path, stored: Stored) -> None:
-        """Count on what a file holds, if it was made as we would make it."""
+        """Count the photos of a store or part as done, if it was made with the same settings."""
         differences = _differences(stored.settings, self.settings)
         if differences:
-            what = path if path == self.path else self.folder
-            raise ValueError(f"{what} was made with {differences}; name another file with output=…, or delete this one")
+            place = path if path == self.path else self.folder
+            raise ValueError(
+                f"{place} was made with {differences}; name another file with output=…, or delete this one"
+            )
         changed = changes_since(stored.versions)
         if changed != self._changed:  # once, not for each part
             log.warning("warning: %s%s", path, changed)
@@ -202,7 +206,7 @@ class Writer:
 
 
 def stamp_of(path: str | Path) -> str:
-    """What changes when a file is moved or written to, in hexadecimal; empty where there is no file."""
+    """A hash of a file's path, size and time of change, in hexadecimal; empty where there is no file."""
     try:
         status = os.stat(path)
         told = b"%s\0%d\0%d" % (os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns)
@@ -212,14 +216,14 @@ def stamp_of(path: str | Path) -> str:
 
 
 def arrays_of(regions: Regions) -> dict[str, NDArray[Any]]:
-    """Regions, or segments, as the arrays that a store keeps.
+    """Regions, or segments, as the arrays of a store.
 
     Raises:
-        ValueError: there is NaN among them, or segments are not sets of their superpixels.
+        ValueError: a number is NaN or infinite, or segments are not sets of their superpixels.
     """
     arrays = {name: getattr(regions, name).detach().cpu().float().numpy() for name in ("boxes", "scores")}
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError("proposals hold NaN or infinity")
+        raise ValueError("boxes or scores of the proposals are NaN or infinite")
     if isinstance(regions, Segments):
         tensors = (regions.superpixels, *regions.members)
         outlines = [tensor.detach().cpu().numpy().astype(np.int64) for tensor in tensors]
@@ -252,7 +256,13 @@ def _add(file: h5py.File, entry: Entry) -> None:
 
 
 def _join(file: h5py.File, part: Stored, files: dict[str, str]) -> None:
-    """Add what a part holds and a store lacks, whose files (names by stamp) grow with it."""
+    """Add the photos of a part that a store lacks, and note their files.
+
+    Args:
+        file: the store, open for writing.
+        part: the part.
+        files: names of the store's files by their stamps; those of the part are added.
+    """
     part.copy(file["photos"])
     new = [one for one in part.files() if one.stamp not in files and one.key in file["photos"]]
     files |= {one.stamp: one.name for one in new}
@@ -275,7 +285,11 @@ def _json(values: Mapping[str, Any]) -> np.bytes_:
 
 
 def _locked(folder: Path) -> int:
-    """A lock on a folder that ends with the process, or when what is returned is closed."""
+    """Lock a folder, until the process ends or the descriptor that is returned is closed.
+
+    Raises:
+        ValueError: another process has locked it.
+    """
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -288,14 +302,28 @@ def _locked(folder: Path) -> int:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The settings that differ, four at most, with both values."""
-    old, new = _flat("proposals", there), _flat("proposals", here)
+    """A text with the settings that differ and matter, four at most, with both values; empty where none does."""
+    old, new = _comparable(there), _comparable(here)
     named = [
         f"{name}={old.get(name, 'unset')} (now {new.get(name, 'unset')})"
         for name in sorted({*old, *new})
         if old.get(name, "unset") != new.get(name, "unset")
     ]
     return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change proposals, by their names on the command line.
+
+    A device changes them by rounding alone; and stores of earlier versions hold ``spectral``, a step that is no more,
+    which was off where it was 0.
+    """
+    flat = _flat("proposals", settings)
+    return {
+        name: value
+        for name, value in flat.items()
+        if name != "proposals.device" and (name, value) != ("proposals.spectral", 0)
+    }
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hdf5storage
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image
@@ -15,7 +15,9 @@ from scipy.sparse import csc_array
 
 from grounding.images import load_image
 from grounding.records import Segments
-from proposals.readers import FORMS, Published, photo_size, read_matlab
+from proposals.published.conversion import FORMS
+from proposals.published.lookup import Published, photo_size
+from proposals.published.matlab import read_matlab
 
 SIZE = (30, 40)  # height and width of the photos
 
@@ -139,8 +141,8 @@ def proposals(draw):
 
 
 @pytest.mark.parametrize("save", [save_v5, save_v73])
-@pytest.mark.parametrize("in_struct", [False, True])
-@given(proposals(), st.booleans())
+@settings(max_examples=25)
+@given(st.booleans(), proposals(), st.booleans())
 def test_masks_boxes_and_scores_come_back(save, in_struct, given_proposals, column):
     superpixels, sets, scores = given_proposals
     labels = cells([np.array(sorted(ids), np.float64).reshape(-1, 1) for ids in sets], column=column)
@@ -227,6 +229,7 @@ def test_text_without_boxes_has_no_regions(photo, text):
     assert len(Published(photo.parent)(photo)) == 0
 
 
+@settings(max_examples=30)
 @given(st.data(), st.sampled_from(FORMS), st.integers(0, 20))
 def test_random_boxes_come_back_from_text_and_matlab(data, form, count):
     start = data.draw(arrays(np.int64, (count, 2), elements=st.integers(0, 20)))
@@ -384,6 +387,7 @@ def test_what_is_no_matlab_file_is_refused(photo, content):
 
 
 @BY_FORMAT
+@settings(max_examples=50)
 @given(st.data())
 def test_broken_matlab_files_end_in_one_line(save, data):
     with tempfile.TemporaryDirectory() as folder:

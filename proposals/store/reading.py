@@ -1,4 +1,4 @@
-"""Proposals of many photos in one HDF5 file.
+"""Reading a store: the proposals of many photos in one HDF5 file.
 
 A photo is found by its pixels: a path, an array and a tensor of it are the same, and a moved file is still known.
 
@@ -6,8 +6,8 @@ A photo is found by its pixels: a path, an array and a tensor of it are the same
     /photos/KEY         name, size (height, width)
         boxes, scores   (N, 4) and (N,) float32, best first
         superpixels, offsets, indices    as in `Segments`, where the method knows outlines; unsigned integers
-    /index              for each file a line of JSON [name, key, stamp]; several may be the same photo
-    /failed             for each photo that could not be read a line of JSON [name, error]
+    /index              a line of JSON [name, key, stamp] for each file; several files may show the same photo
+    /failed             a line of JSON [name, error] for each photo that could not be read
 
 Texts are plain bytes: with HDF5's own strings of variable length, a damaged file can hang its reader.
 """
@@ -35,26 +35,26 @@ from grounding.records import Regions, Segments
 FORMAT = b"phrase-grounding proposals 1"
 PACKAGES = ("phrase-grounding", "numpy", "torch", "opencv-contrib-python-headless", "higra", "pillow", "h5py")
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError)  # what h5py raises of a damaged file
-LARGEST = 2**30  # bytes of an array, against files that claim more than a photo can have
+LARGEST = 2**30  # bytes of an array; a damaged file may claim more than any photo can have
 
 
 class File(NamedTuple):
-    """A file whose proposals are kept; several may show the same photo."""
+    """A photo's file whose proposals are stored; several files may show the same photo."""
 
-    name: str  # as the run that added it named it
-    key: str  # of its pixels, see `key_of`
-    stamp: str  # see `proposals.writer.stamp_of`
+    name: str  # the path that was given to the run that added it
+    key: str  # hash of its pixels, see `key_of`
+    stamp: str  # hash of its path, size and time of change, see `proposals.store.writing.stamp_of`
 
 
 class Stored:
-    """Proposals that ``python -m proposals`` has kept. May be handed to other processes.
+    """Looks up the proposals that ``python -m proposals`` has stored. Can be sent to other processes.
 
     Args:
-        path: the file.
-        count: the best so many of each photo; None is all.
+        path: the store's file.
+        count: number of regions of each photo at most, the best first; None for all.
 
     Raises:
-        ValueError: there is no such file, it is of another kind, format or cut short, or count is not positive.
+        ValueError: there is no such file, it is no store, of another format or cut short, or count is not positive.
     """
 
     def __init__(self, path: str | Path, *, count: int | None = None) -> None:
@@ -62,14 +62,14 @@ class Stored:
             raise ValueError(f"Stored: count must be at least 1, or null, got {count!r}")
         self.path = Path(path).expanduser()
         self.count = count
-        self._opened: tuple[int, h5py.File] | None = None  # by which process
+        self._opened: tuple[int, h5py.File] | None = None  # and the process that opened it
         self._photos()
 
     def __call__(self, image: ImageSource) -> Regions:
         """The proposals of a photo, best first, as `Segments` where there are outlines.
 
         Raises:
-            ValueError: the image cannot be read, the store does not hold it, or holds what no proposals can be.
+            ValueError: the image cannot be read, the store does not hold it, or its proposals are damaged.
         """
         loaded = load_image(image)
         what = printable(image) if isinstance(image, str | Path) else "a photo of {1}×{2} pixels".format(*loaded.shape)
@@ -85,40 +85,40 @@ class Stored:
             raise ValueError(f"{self.path}: the proposals of {what} cannot be read: {error}") from None
 
     def __contains__(self, key: str) -> bool:
-        """Whether there are proposals of the pixels that have this key (see `key_of`)."""
+        """Whether the store has proposals of the photo with this key (see `key_of`)."""
         return _has(self._photos(), key)
 
     def __len__(self) -> int:
-        """How many different photos there are."""
+        """The number of different photos."""
         return len(self._photos())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of the proposals, as in ``conf/proposals``."""
+        """Settings of the method that made the proposals, as in ``conf/proposals``."""
         return _values(self._file(), "settings")
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the packages that made them."""
+        """Versions of the packages that computed the proposals."""
         return _values(self._file(), "versions")
 
     def files(self) -> list[File]:
-        """Those whose proposals are there, in the order in which they came."""
+        """The files whose proposals are stored, in the order in which they were added."""
         return [File(*row) for row in _rows(self._file(), "index", len(File._fields))]
 
     def keys(self) -> set[str]:
-        """Of the photos."""
+        """The keys of all photos (see `key_of`)."""
         try:
             return set(self._photos())
         except DAMAGE as error:
             raise ValueError(f"{self.path}: damaged: {one_line(error)}") from None
 
     def failed(self) -> dict[str, str]:
-        """The files that could not be read, and why."""
+        """The error of each file that could not be read, by the file's name."""
         return {row[0]: row[1] for row in _rows(self._file(), "failed", 2)}
 
     def copy(self, photos: h5py.Group) -> None:
-        """Copy all photos that are not there into the photos of another store."""
+        """Copy the photos that another store lacks into its group of photos."""
         for key in self._photos():
             if key not in photos:
                 photos.copy(_group(self._photos(), key), photos, key)
@@ -136,7 +136,11 @@ class Stored:
 
 
 def key_of(image: Tensor) -> str:
-    """What photos (3, H, W) in [0, 1] of the same size and pixels share, and no others, in hexadecimal."""
+    """The key of a photo (3, H, W) in [0, 1]: a hash of its size and pixels, in hexadecimal.
+
+    >>> key_of(torch.zeros(3, 2, 4)) == key_of(torch.zeros(3, 4, 2))
+    False
+    """
     pixels = (image * 255).round().byte().contiguous().cpu().numpy()
     return blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).hexdigest()
 
@@ -146,15 +150,15 @@ def check_outlines(count: int, superpixels: NDArray[Any], offsets: NDArray[Any],
     if superpixels.ndim != 2 or superpixels.size == 0 or superpixels.min() < 0:
         raise ValueError(f"expected superpixels (h, w) from 0, got {superpixels.shape}")
     if offsets.shape != (count + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any() or indices.ndim != 1:
-        raise ValueError(f"the offsets of {count} segments must be {count + 1}, from 0, none less than the one before")
+        raise ValueError(f"{count} segments need {count + 1} offsets, from 0 and never falling")
     if offsets[-1] != len(indices) or (len(indices) and not 0 <= indices.min() <= indices.max() <= superpixels.max()):
-        raise ValueError("segments have members that are no superpixels")
+        raise ValueError("segments have members that are not among the superpixels")
 
 
 def _regions(group: h5py.Group, count: int | None) -> Regions:
     boxes, scores = (_array(group, name, "f", count).astype(np.float32) for name in ("boxes", "scores"))
     if not np.isfinite(boxes).all() or not np.isfinite(scores).all():
-        raise ValueError("they hold NaN or infinity")
+        raise ValueError("boxes or scores are NaN or infinite")
     ranked = torch.from_numpy(boxes), torch.from_numpy(scores)
     if not _has(group, "superpixels"):
         return Regions(*ranked)
@@ -183,10 +187,10 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def _array(group: h5py.Group, name: str, kinds: str, stop: int | None = None) -> NDArray[Any]:
-    """The beginning of a dataset; what it claims is checked before it is read."""
+    """The first entries of a dataset. Its type and size are checked before anything is read."""
     data = _own(group, name, h5py.Dataset)
     if data.external or data.is_virtual or data.dtype.kind not in kinds or data.nbytes > LARGEST or data.ndim == 0:
-        raise ValueError(f"{group.file.filename}: {data.name} is not what a store has there")
+        raise ValueError(f"{group.file.filename}: {data.name} has another type or size than in a store")
     try:
         return np.asarray(data[:stop])
     except DAMAGE as error:
@@ -194,7 +198,7 @@ def _array(group: h5py.Group, name: str, kinds: str, stop: int | None = None) ->
 
 
 def _own(parent: h5py.Group, name: str, kind: type) -> Any:
-    """A member of a group, never one of another file that a link or the data themselves lead to."""
+    """A member of a group itself, never one that a link leads to, which may lie in another file."""
     try:
         member = parent[name] if _has(parent, name) else None
     except DAMAGE:
@@ -205,7 +209,7 @@ def _own(parent: h5py.Group, name: str, kind: type) -> Any:
 
 
 def _has(parent: h5py.Group, name: str) -> bool:
-    """Whether a group has a member of its own; links are not followed."""
+    """Whether a group has a member itself; links are not followed."""
     links = parent.id.links
     try:
         return bool(links.exists(name.encode()) and links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD)
@@ -214,7 +218,7 @@ def _has(parent: h5py.Group, name: str) -> bool:
 
 
 def _rows(file: h5py.File, name: str, columns: int) -> list[list[str]]:
-    """The lines of a table of texts."""
+    """The rows of a table of texts."""
     try:
         rows = [json.loads(line) for line in _array(file, name, "u").tobytes().splitlines()]
     except (ValueError, RecursionError):
@@ -230,13 +234,13 @@ def _values(file: h5py.File, name: str) -> dict[str, Any]:
     except (*DAMAGE, ValueError):
         values = None
     if not isinstance(values, dict):
-        raise ValueError(f"{file.filename}: no store of proposals: it does not tell its {name}")
+        raise ValueError(f"{file.filename}: no store of proposals: its {name} are missing or damaged")
     return values
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Of the installed packages that proposals depend on."""
+    """Versions of the installed packages that proposals depend on."""
     found = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
@@ -245,7 +249,7 @@ def package_versions() -> dict[str, str]:
 
 
 def changes_since(made_with: Mapping[str, str]) -> str:
-    """What to say where a file was made with other versions of packages; else nothing."""
+    """A text on the packages whose versions differ from those that made a file; empty where none does."""
     here = package_versions()
     other = [name for name, old in made_with.items() if name in here and here[name] not in str(old).split(", ")]
     return "".join(f"; made with {name} {made_with[name]}, here is {here[name]}" for name in other)

@@ -1,4 +1,4 @@
-"""Multiscale combinatorial grouping (MCG, Pont-Tuset et al. 2017): ranked segments of a photo; SCG, of one scale."""
+"""The whole method: the edges of a photo, their hierarchies, groups of regions, and the best of these."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,10 +12,9 @@ from grounding.images import ImageSource, load_image
 from grounding.limits import check_limits
 from grounding.records import Segments
 from proposals.edges import EdgeDetector, Pixels, shrink
-from proposals.grouping import Groups, Reals, group
-from proposals.hierarchy import Hierarchy, Partition, build_hierarchies, calibrate, contour_map
-from proposals.ranking import RANKER, diversify, load_forest
-from proposals.spectral import globalise
+from proposals.mcg.grouping import Groups, group
+from proposals.mcg.hierarchy import Hierarchy, Partition, Reals, build_hierarchies, calibrate, contour_map
+from proposals.mcg.ranking import RANKER, diversify, load_forest
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
 LONGEST_SIDE = 640  # pixels
@@ -28,23 +27,31 @@ SCG_CANDIDATES = ((700,), (4000,), (6000,), (3000,))
 
 
 class MCG:
-    """Segments of a photo, ranked by how likely they are objects and by how different they are.
+    """Proposes segments of a photo, ranked by how likely they are objects and by how different they are.
+
+    Threads may share one: a call changes nothing in it.
 
     Args:
-        count: how many segments at most.
-        scales: at which edges are looked for, from fine to coarse.
-        candidates: how many singles, pairs, triplets and 4-tuples (rows) of the combined hierarchy and of each scale's
+        count: number of segments at most.
+        scales: scales at which edges are detected, from fine to coarse.
+        candidates: number of singles, pairs, triplets and 4-tuples (rows) of the combined hierarchy and of each scale's
             (columns); of the one hierarchy where there is one scale.
         theta: θ of maximal marginal relevance, from 0 (diversity alone) to 1 (likely objects alone).
-        longest_side: to which larger photos are scaled first, in pixels.
-        most_superpixels: of the partition that segments consist of.
-        spectral: weight of the contours' globalisation, from 0 (none, and no time spent) to 1.
+        longest_side: larger photos are first scaled down to this, in pixels.
+        most_superpixels: largest number of superpixels that segments consist of.
         edges: weights of the edge network; the package's own by default.
         ranker: trees of the ranking forest; the package's own by default.
-        device: where the edge network runs.
+        device: where the edge network runs; ``auto`` is a GPU where there is one.
 
     Raises:
-        ValueError: a setting is out of its range, or a file cannot be read.
+        ValueError: a setting is out of its range, a file cannot be read, or the device cannot be used.
+
+    >>> import numpy as np
+    >>> photo = np.full((60, 80, 3), 40, np.uint8)
+    >>> photo[20:40, 30:60] = (200, 60, 60)
+    >>> segments = MCG(count=100, device="cpu")(photo)
+    >>> any(segments.mask(index)[20:40, 30:60].all() for index in range(len(segments)))
+    True
     """
 
     def __init__(
@@ -56,10 +63,9 @@ class MCG:
         theta: float = 0.7,
         longest_side: int = LONGEST_SIDE,
         most_superpixels: int = MOST_SUPERPIXELS,
-        spectral: float = 0.0,
         edges: str | Path | None = None,
         ranker: str | Path | None = None,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         check_limits(
             "MCG",
@@ -67,7 +73,6 @@ class MCG:
             theta=(theta, 0, 1),
             longest_side=(longest_side, SMALLEST, 4000),
             most_superpixels=(most_superpixels, 2, 100_000),
-            spectral=(spectral, 0, 1),
         )
         self.detect = EdgeDetector(edges, scales=scales, device=device)
         columns = len(scales) + (len(scales) > 1)
@@ -82,11 +87,10 @@ class MCG:
         self.theta = theta
         self.longest_side = longest_side
         self.most_superpixels = int(most_superpixels)
-        self.spectral = spectral
         self.rank = load_forest(ranker or RANKER)
 
     def __call__(self, image: ImageSource) -> Segments:
-        """Segments, best first; their superpixels are those of the photo, or of the smaller copy that was looked at.
+        """Segments, best first; their superpixels are those of the photo, or of the smaller copy that was searched.
 
         Raises:
             ValueError: the image cannot be read (see `grounding.images.load_image`).
@@ -107,7 +111,11 @@ class MCG:
         return to_segments(groups[chosen], values, partition.superpixels, (height, width))
 
     def contour_map(self, image: ImageSource) -> Reals:
-        """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1)."""
+        """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1).
+
+        Raises:
+            ValueError: the image cannot be read (see `grounding.images.load_image`).
+        """
         pixels = shrink(load_image(image), self.longest_side)
         if min(pixels.shape[:2]) < SMALLEST:
             return np.zeros((2 * pixels.shape[0] + 1, 2 * pixels.shape[1] + 1))
@@ -115,9 +123,7 @@ class MCG:
         return calibrate(contour_map(partition, hierarchies[0]))
 
     def _hierarchies(self, pixels: Pixels) -> tuple[Partition, list[Hierarchy]]:
-        return find_hierarchies(
-            pixels, self.detect, scales=self.scales, most_superpixels=self.most_superpixels, spectral=self.spectral
-        )
+        return find_hierarchies(pixels, self.detect, scales=self.scales, most_superpixels=self.most_superpixels)
 
 
 # Single-scale combinatorial grouping.
@@ -125,7 +131,7 @@ SCG = partial(MCG, scales=(1.0,), candidates=SCG_CANDIDATES)
 
 
 def _are_counts(candidates: object, columns: int) -> bool:
-    """Whether these are four rows of so many counts, some in each column."""
+    """Whether candidates are four rows of counts, one for each column, and not all 0 in any column."""
     try:
         counts = np.array(candidates)
     except ValueError:
@@ -141,17 +147,21 @@ def find_hierarchies(
     *,
     scales: Sequence[float] = MCG_SCALES,
     most_superpixels: int = MOST_SUPERPIXELS,
-    spectral: float = 0.0,
 ) -> tuple[Partition, list[Hierarchy]]:
     """The partition of a photo (h, w, 3) and its hierarchies; settings as of `MCG`."""
     strengths = [detect.strength(pixels, scale) for scale in scales]
-    if spectral > 0:
-        strengths = [globalise(strength, weight=spectral) for strength in strengths]
     return build_hierarchies(strengths, most_superpixels=most_superpixels)
 
 
 def to_segments(groups: Groups, scores: Reals, superpixels: NDArray[np.int32], size: tuple[int, int]) -> Segments:
-    """Groups as segments, best first as they come, with boxes in pixels of a photo of that size (height, width)."""
+    """Groups as segments, in their order, with boxes in pixels of a photo of some size (height, width).
+
+    Args:
+        groups: N of them, best first.
+        scores: (N,).
+        superpixels: (h, w), of the photo or of a smaller copy.
+        size: of the photo.
+    """
     rows, columns = superpixels.shape
     stretch = np.array([size[1] / columns, size[0] / rows] * 2)
     offsets, indices = groups.members

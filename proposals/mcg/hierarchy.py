@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import higra as hg
 import numpy as np
 from numpy.typing import NDArray
 
 from proposals.edges import Floats
+from proposals.mcg.trees import higra as hg
 
 Ints = NDArray[np.int64]
+Reals = NDArray[np.float64]
 
 SMOOTHING = 1.0  # σ of edges, in pixels
-WEAKEST = 0.02  # that counts as an edge
+WEAKEST = 0.02  # smoothed strength below which there is no edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +44,12 @@ class Partition:
 class Hierarchy:
     """A binary tree over n superpixels: leaves 0 to n - 1 and regions n to 2n - 2, each after its parts."""
 
-    parents: Ints  # (2n - 1,); the root is its own
+    parents: Ints  # (2n - 1,); the root is its own parent
     altitudes: NDArray[np.float64]  # (2n - 1,), the contour strength at which a region appears; 0 for superpixels
 
     @property
     def children(self) -> Ints:
-        """The two parts of each region that is no superpixel, (n - 1, 2)."""
+        """The two parts of each region that is no superpixel, (n - 1, 2), the lower number first."""
         count = (len(self.parents) + 1) // 2
         order = np.argsort(self.parents[:-1], kind="stable")
         return order.reshape(-1, 2) if count > 1 else np.zeros((0, 2), np.int64)
@@ -58,43 +59,51 @@ def build_hierarchies(strengths: Sequence[Floats], *, most_superpixels: int) -> 
     """The partition of a photo, and its hierarchies: the combined one, then one for each scale.
 
     Args:
-        strengths: edges (h, w) in [0, 1] seen at each scale, from fine to coarse, all in the photo's own resolution.
-        most_superpixels: where the finest watershed has more, the weakest contours of all scales together give way.
+        strengths: edges (h, w) in [0, 1] detected at each scale, from fine to coarse, all in the photo's resolution.
+        most_superpixels: where the finest watershed has more, the combined hierarchy's weakest contours are removed.
 
     Returns:
-        One hierarchy where there is one scale, which is then its own combination.
+        The partition and its hierarchies; where there is one scale, its hierarchy is the combined one, too.
+
+    >>> strength = np.zeros((8, 12), np.float32)
+    >>> strength[:, 6] = 1
+    >>> partition, hierarchies = build_hierarchies([strength], most_superpixels=10)
+    >>> partition.count, len(hierarchies)
+    (2, 1)
     """
     grid = hg.get_4_adjacency_graph(strengths[0].shape)
     trees = [
-        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, _one_ridge(strength), hg.WeightFunction.mean))
+        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, _smooth(strength), hg.WeightFunction.mean))
         for strength in strengths
     ]
     labels = _leaves_of_pixels(trees[0][0])
     graph, partition = _partition(grid, labels.reshape(strengths[0].shape))
-    contours = [_align(partition, tree, altitudes) for tree, altitudes in trees]
+    contours = [_align(partition, tree, altitudes) for tree, altitudes in trees]  # (E,) of each scale
     combined = hg.binary_partition_tree_average_linkage(graph, np.mean(contours, axis=0), partition.lengths)
     if partition.count > most_superpixels:
         coarse = hg.labelisation_horizontal_cut_from_num_regions(*combined, most_superpixels, "at_most")
-        every_pixel = [hg.rag_back_project_edge_weights(graph, of_scale) for of_scale in contours]
+        between_pixels = [hg.rag_back_project_edge_weights(graph, contour) for contour in contours]
         graph, partition = _partition(grid, np.asarray(coarse).reshape(strengths[0].shape))
-        contours = [hg.rag_accumulate_on_edges(graph, hg.Accumulators.mean, of_scale) for of_scale in every_pixel]
-    together = [np.mean(contours, axis=0)] if len(contours) > 1 else []
-    return partition, [_merge(graph, contour, partition.lengths) for contour in [*together, *contours]]
+        contours = [hg.rag_accumulate_on_edges(graph, hg.Accumulators.mean, contour) for contour in between_pixels]
+    if len(contours) > 1:
+        contours.insert(0, np.mean(contours, axis=0))
+    return partition, [_merge(graph, contour, partition.lengths) for contour in contours]
 
 
-def _one_ridge(strength: Floats) -> NDArray[np.float64]:
-    """Strength without what no one would call an edge, and smooth, so that a wide edge is one border and not two."""
+def _smooth(strength: Floats) -> NDArray[np.float64]:
+    """Strength smoothed, so that a wide edge is one border and not two, and 0 where it is too weak for an edge."""
     smooth = cv2.GaussianBlur(strength, (0, 0), SMOOTHING, borderType=cv2.BORDER_REPLICATE)
     return np.where(smooth < WEAKEST, 0, smooth).astype(np.float64)
 
 
 def _leaves_of_pixels(tree: Any) -> Ints:
+    """The number of the tree's leaf in which each pixel lies, (hw,)."""
     graph = hg.CptHierarchy.get_leaf_graph(tree)
     return np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int64)
 
 
 def _partition(grid: Any, labels: NDArray[Any]) -> tuple[Any, Partition]:
-    """The connected regions of equal labels: higra's graph of them, and our record."""
+    """The connected regions of equal labels (h, w) of a pixel grid: higra's graph of them, and their record."""
     graph = hg.make_region_adjacency_graph_from_labelisation(grid, labels)
     superpixels = np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int32).reshape(labels.shape)
     lengths = hg.rag_accumulate_on_edges(graph, hg.Accumulators.counter, np.ones(grid.num_edges()))
@@ -105,7 +114,8 @@ def _partition(grid: Any, labels: NDArray[Any]) -> tuple[Any, Partition]:
 def _align(partition: Partition, tree: Any, altitudes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The strength of a hierarchy's contours on the borders of a partition, (E,).
 
-    A superpixel lies in the hierarchy's finest region with which it shares most pixels, and so in all that hold it.
+    A superpixel counts to the finest region of the hierarchy with which it shares most pixels, and so to all regions
+    around that one.
     """
     own = _leaves_of_pixels(tree)
     width = own.max() + 1
@@ -119,7 +129,7 @@ def _align(partition: Partition, tree: Any, altitudes: NDArray[np.float64]) -> N
 
 
 def _merge(graph: Any, contour: NDArray[np.float64], lengths: NDArray[np.float64]) -> Hierarchy:
-    """Merge the two regions with the weakest border, the mean along it, until one is left."""
+    """Merge the two regions with the weakest border, by its mean strength, until one region is left."""
     if graph.num_edges() == 0:
         return Hierarchy(np.zeros(1, np.int64), np.zeros(1))
     tree, altitudes = hg.binary_partition_tree_average_linkage(graph, contour, lengths)
@@ -127,7 +137,7 @@ def _merge(graph: Any, contour: NDArray[np.float64], lengths: NDArray[np.float64
 
 
 def contour_map(partition: Partition, hierarchy: Hierarchy) -> NDArray[np.float64]:
-    """The ultrametric contour map, (2h + 1, 2w + 1): on a border, the strength at which its two sides become one."""
+    """The ultrametric contour map, (2h + 1, 2w + 1): on a border, the strength at which its two sides merge."""
     tree = hg.Tree(hierarchy.parents)
     grid = hg.get_4_adjacency_graph(partition.superpixels.shape)
     leaves = partition.superpixels.ravel().astype(np.int64)
@@ -139,5 +149,5 @@ def contour_map(partition: Partition, hierarchy: Hierarchy) -> NDArray[np.float6
 
 
 def calibrate(strength: NDArray[np.float64], *, threshold: float = 0.35, slope: float = 8.0) -> NDArray[np.float64]:
-    """The release's sigmoid of the combined contour strength; zeros stay."""
+    """The sigmoid that the authors' release applies to the combined contour strength; zeros stay zero."""
     return np.where(strength > 0, 1 / (1 + np.exp(-slope * (strength - threshold))), 0)

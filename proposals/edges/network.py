@@ -18,7 +18,7 @@ class EdgeNetwork(nn.Module):
 
     Shapes:
         images: (B, 3, H, W) in [0, 1], RGB, of any size.
-        returns: logits (B, 1 + 4, H, W) in training, the fused ones first; (B, 1, H, W) in evaluation.
+        returns: logits (B, 1 + 5, H, W) in training, the fused ones first; (B, 1, H, W) in evaluation.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class EdgeNetwork(nn.Module):
             x = self.lateral[level](features[level])
             if decoded is not None:
                 x = x + _resize(self.down[level](decoded), x)
-            decoded = self.refine[level](functional.relu(x))
+            decoded = self.refine[level](functional.relu_(x))
             sides.append(_resize(self.side[level](decoded), images))
         assert decoded is not None
         fine = self._finest(self.fine(images), decoded)
@@ -64,16 +64,19 @@ class EdgeNetwork(nn.Module):
         return fused[:, :, :height, :width]
 
     def _finest(self, fine: Tensor, decoded: Tensor) -> Tensor:
-        """``finest`` of both side by side, without making one of the two: at full resolution that is most memory."""
+        """Apply `finest` to both, channel on channel, without concatenating them.
+
+        At full resolution the concatenated channels would take most of the memory.
+        """
         first = self.finest[0][0]  # type: ignore[index]
-        of_fine, of_decoded = first.weight.split([fine.shape[1], decoded.shape[1]], 1)
-        hidden = functional.conv2d(fine, of_fine, first.bias, padding=1)
-        hidden = hidden + functional.conv2d(_resize(decoded, fine), of_decoded, padding=1)
-        logits: Tensor = self.finest[1](functional.relu(hidden))
+        fine_weight, decoded_weight = first.weight.split([fine.shape[1], decoded.shape[1]], 1)
+        hidden = functional.conv2d(fine, fine_weight, first.bias, padding=1)
+        hidden = hidden + functional.conv2d(_resize(decoded, fine), decoded_weight, padding=1)
+        logits: Tensor = self.finest[1](functional.relu_(hidden))
         return logits
 
     def train(self, mode: bool = True) -> "EdgeNetwork":
-        """Training mode, in which batch norm keeps ImageNet's statistics: batches are too small for their own."""
+        """Set training mode, but let batch norm keep ImageNet's statistics: batches are too small for their own."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -87,15 +90,13 @@ def fold(network: EdgeNetwork) -> EdgeNetwork:
 
     network.eval()
     for block in [network.stem, *(block for stage in network.stages for block in stage.children())]:
-        names = list(block._modules)
-        before = ""
-        for name in names:
-            module = block._modules[name]
+        convolution = ""
+        for name, module in list(block.named_children()):
             if isinstance(module, nn.BatchNorm2d):
-                block._modules[before] = fuse_conv_bn_eval(block.get_submodule(before), module)  # type: ignore[type-var]
-                block._modules[name] = getattr(module, "act", nn.Identity())
+                setattr(block, convolution, fuse_conv_bn_eval(block.get_submodule(convolution), module))  # type: ignore[type-var]
+                setattr(block, name, getattr(module, "act", nn.Identity()))
             elif isinstance(module, nn.Conv2d):
-                before = name
+                convolution = name
     return network
 
 
@@ -104,27 +105,27 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True))
 
 
 def _separable(channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
         nn.Conv2d(channels, channels, 1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 3, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 
 def side_losses(logits: Tensor, consensus: Tensor, *, positive: float, weights: Sequence[float]) -> Tensor:
-    """Class-balanced cross-entropy of the fused and the side outputs, per pixel that counts.
+    """Class-balanced cross-entropy of the fused and the side outputs, averaged over the pixels that count.
 
     Args:
-        logits: (B, 2 + 4, H, W), the fused first.
-        consensus: (B, 1, H, W), the share of people who drew an edge there in [0, 1]; negative where nobody looked.
-        positive: weight of an edge against a pixel without one.
-        weights: of the outputs.
+        logits: (B, 1 + 5, H, W), the fused ones first.
+        consensus: (B, 1, H, W), the share of people who drew an edge there, in [0, 1]; negative where nobody looked.
+        positive: weight of an edge pixel, where one without an edge has 1.
+        weights: of the outputs, six of them.
     """
     counts = (consensus >= 0).to(logits.dtype)
     target = consensus.clamp(min=0)

@@ -1,4 +1,4 @@
-"""Proposing in many photos at once, in processes of their own."""
+"""Proposing regions in many photos at once, in several processes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from grounding.config import build_part
 from grounding.images import load_image, stretch
 from grounding.messages import describe_failure
 from grounding.processes import in_processes
-from proposals.store import File, Stored, key_of
-from proposals.writer import Entry, arrays_of, stamp_of
+from proposals.store.reading import File, Stored, key_of
+from proposals.store.writing import Entry, arrays_of, stamp_of
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A photo without proposals, and why."""
+    """A photo without proposals."""
 
     name: str
     error: str  # one line
@@ -23,16 +23,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Work:
-    """What every process needs to know."""
+    """The part of the work that is the same for all photos. It is sent to every process."""
 
-    settings: dict[str, Any]  # of the proposals, plain values
-    folder: Path  # at which the names of photos start
+    settings: dict[str, Any]  # of the method, plain values
+    folder: Path  # to which the names of photos are relative
     store: Path | None  # with the proposals of earlier runs
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # as in `grounding.photos.Photos`
 
 
 class Worker:
-    """Proposes in one photo after the other."""
+    """Proposes regions in one photo after the other."""
 
     def __init__(self, work: Work) -> None:
         self.propose = build_part(work.settings)
@@ -41,10 +41,10 @@ class Worker:
         self.stored = None if work.store is None else Stored(work.store)
 
     def __call__(self, name: str) -> Entry | Failure:
-        """The proposals of a photo; whatever goes wrong is a failure of this photo alone."""
+        """The proposals of a photo; any error is a failure of this photo alone."""
         path, size = self.folder / name, self.sizes.get(name)
         try:
-            stamp = stamp_at(path, size)  # first: a file that changes while we read it is read again by the next run
+            stamp = stretched_stamp(path, size)  # first: a file that changes from now on is read again by the next run
             image = loaded = load_image(path)
             if size is not None:
                 image = stretch(loaded, size)
@@ -56,25 +56,28 @@ class Worker:
             return Failure(name, describe_failure(path, error))
 
 
-def stamp_at(path: Path, size: tuple[int, int] | None) -> str:
-    """The stamp of a photo's file (`stamp_of`), and the size, if any, to which it is stretched."""
+def stretched_stamp(path: Path, size: tuple[int, int] | None) -> str:
+    """The stamp of a photo's file (`stamp_of`), with the size, if any, to which the photo is stretched."""
     stamp = stamp_of(path)
-    return stamp if size is None or not stamp else "{}-{}x{}".format(stamp, *size)
+    return stamp if size is None or not stamp else f"{stamp}-{size[0]}x{size[1]}"
 
 
-def propose_in(names: Sequence[str], work: Work, *, processes: int) -> Iterator[Entry | Failure | None]:
-    """The proposals of photos as they are found, in any order; None where there has been nothing for a while.
+def propose_each(names: Sequence[str], work: Work, *, processes: int) -> Iterator[Entry | Failure | None]:
+    """Propose regions in photos; results come in the order in which they are finished.
 
     Args:
         names: of the photos.
-        work: what to do with them.
-        processes: how many; with fewer than two, this one does the work.
+        work: what all photos share.
+        processes: number of processes; with fewer than two, this one does the work.
+
+    Yields:
+        The proposals of a photo, or its failure; None whenever nothing has been finished for some seconds.
 
     Raises:
         ValueError: the settings are wrong.
         ChildProcessError: a process died.
     """
-    worker = Worker(work)  # here, too: wrong settings are no failure of a photo or a process
+    worker = Worker(work)  # also with processes: wrong settings are no failure of a photo or a process
     if processes < 2:
         yield from map(worker, names)
         return
@@ -82,7 +85,7 @@ def propose_in(names: Sequence[str], work: Work, *, processes: int) -> Iterator[
         yield from in_processes(_start, work, names, processes=processes)
     except ChildProcessError as error:
         raise ChildProcessError(
-            f"{error}; what is finished is kept, and the same command with fewer workers=… goes on from there"
+            f"{error}; finished photos are kept, and the same command with fewer workers=… continues from there"
         ) from None
 
 
