@@ -26,8 +26,8 @@ from rich.progress import track
 from rich.table import Table
 
 from eval.boundaries import Counts, average_precision, boundary_counts, ods, ois, total
-from proposals.bsds import SPLITS, find_photos, read_annotated
 from proposals.edges import thin
+from train.bsds import SPLITS, find_photos, read_annotated
 
 PUBLISHED = {  # on the 200 test photos: ODS, OIS, AP
     "people": (0.80, None, None),  # Arbeláez et al. 2011

@@ -43,8 +43,8 @@ from eval.proposals import average_recall, best_overlaps, recall
 from grounding.images import load_image, to_pixels
 from grounding.records import Regions, Segments
 from grounding.scoring import suppress
-from proposals.coco import Photo, read_photos, true_boxes, true_masks
 from proposals.overlaps import box_overlaps, mask_overlaps
+from train.coco import CocoPhoto, object_boxes, object_masks, read_photos
 
 Method = Callable[[Path], Regions]
 
@@ -175,7 +175,7 @@ def load(name: str, ranker: Path | None) -> Method:
     return METHODS[name](ranker)
 
 
-def measure(job: tuple[str, Path | None, Photo, tuple[int | None, ...], Path]) -> Result:
+def measure(job: tuple[str, Path | None, CocoPhoto, tuple[int | None, ...], Path]) -> Result:
     """What a method finds in a photo, after a first photo to warm up."""
     name, ranker, photo, counts, first = job
     warm_up(name, ranker, first)
@@ -186,8 +186,8 @@ def measure(job: tuple[str, Path | None, Photo, tuple[int | None, ...], Path]) -
     if isinstance(regions, Segments):  # different outlines may have one box
         boxes = suppress(boxes, overlap=0.95)
     return Result(
-        best_overlaps(box_overlaps(boxes, true_boxes(photo)), counts),
-        best_overlaps(mask_overlaps(regions, true_masks(photo)), counts),
+        best_overlaps(box_overlaps(boxes, object_boxes(photo)), counts),
+        best_overlaps(mask_overlaps(regions, object_masks(photo)), counts),
         len(regions),
         seconds,
     )
@@ -239,7 +239,7 @@ def print_speed(console: Console, found: dict[str, list[Result]]) -> None:
     console.print(table)
 
 
-def to_dict(photos: list[Photo], found: dict[str, list[Result]], counts: tuple[int | None, ...]) -> dict[str, Any]:
+def to_dict(photos: list[CocoPhoto], found: dict[str, list[Result]], counts: tuple[int | None, ...]) -> dict[str, Any]:
     """What was found in each photo and what follows, ready for JSON; ``null`` stands for all proposals."""
     return {
         "photos": [photo.path.name for photo in photos],

@@ -1,9 +1,9 @@
-"""What a classifier's words are worth for grounding: on photos of Flickr30k Entities, three measures of models.
+"""Measure how useful a classifier's words are for grounding, in three ways, on photos of Flickr30k Entities.
 
     python benchmarks/words.py PHOTOS ENTITIES [--models NAME_OR_FOLDER ...] [--attention cmwp mwp] [--json FILE]
 
-PHOTOS holds ID.jpg, of any size; ENTITIES the Annotations and Sentences. A model is an option of ``model=`` or the
-folder of a trained classifier. Boxes serve for measuring alone.
+PHOTOS holds ID.jpg, of any size; ENTITIES holds Annotations and Sentences. A model is an option of ``model=`` or the
+folder of a trained classifier. Boxes are used for measuring alone.
 
 Average precision of words: how well a word's probability tells the photos of which one of the five captions says it, at
 the size at which the model attends, pooled over the whole photo. Words are lemmas in whole captions; compounds are
@@ -38,16 +38,20 @@ from rich.table import Table
 from torch import Tensor
 
 from eval.flickr30k import AnnotatedPhoto, find_photos, load_photo
-from eval.words import coverage, is_hit, mean_average_precision, peak, said_words, word_probabilities
+from eval.predicting import attend_phrases
+from eval.words import coverage, is_hit, peak, said_words, word_probabilities
 from grounding import Grounder
 from grounding.files import write_file
+from grounding.maps import WordAttention
 from grounding.phrases import noun_phrases, whole_phrase
-from grounding.records import Regions, Word
+from grounding.records import Word
+from train.precision import mean_average_precision
 
 LEAST = 5  # photos whose captions say a word
 TOGETHER = 8  # photos in the network at once
 SHOWN = 10  # words at either end
-EMPTY = Regions(torch.zeros(0, 4), torch.zeros(0))
+
+Methods = dict[str, dict[str, WordAttention]]  # by model, then by option of attention=
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +67,11 @@ class Pointed:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What captions say, as the models are asked for it."""
+    """The words of captions and of their phrases."""
 
     captions: list[list[tuple[Word, ...]]]  # words of each caption of each photo
     with_boxes: list[tuple[Word, ...]]  # words of each phrase with boxes
     parsed: list[tuple[Word, ...]]  # words of each phrase that our parser finds
-
-
-def load(model: str, attention: str) -> Grounder:
-    """A grounder that proposes nothing: pointing needs no regions."""
-    grounder = Grounder.load(model, f"attention={attention}")
-    grounder.propose = lambda image: EMPTY
-    return grounder
 
 
 def parse(photos: Sequence[AnnotatedPhoto]) -> Texts:
@@ -88,21 +85,23 @@ def parse(photos: Sequence[AnnotatedPhoto]) -> Texts:
     return texts
 
 
-def respond(grounder: Grounder, photos: Sequence[AnnotatedPhoto], title: str) -> Tensor:
+def respond(attention: WordAttention, photos: Sequence[AnnotatedPhoto], title: str) -> Tensor:
     """The network's responses to whole photos, (N, units); photos of equal size go through it together."""
     responses: dict[int, Tensor] = {}
-    for members, images in batches(grounder, photos, title):
+    for members, images in batches(attention, photos, title):
         with torch.inference_mode():
-            found = grounder.attention.classifier.network(images.to(grounder.attention.device)).float().cpu()
+            found = attention.classifier.network(images.to(attention.device)).float().cpu()
         responses.update(zip(members, found, strict=True))
     return torch.stack([responses[index] for index in range(len(photos))])
 
 
-def batches(grounder: Grounder, photos: Sequence[AnnotatedPhoto], title: str) -> Iterator[tuple[list[int], Tensor]]:
-    """Photos of equal size as the network wants them, a few at a time, each with its index."""
+def batches(
+    attention: WordAttention, photos: Sequence[AnnotatedPhoto], title: str
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Photos of equal size as the network takes them, a few at a time, each with its index."""
     waiting: dict[torch.Size, dict[int, Tensor]] = {}
     for index, photo in enumerate(track(photos, title)):
-        image = grounder.attention.classifier.prepare(load_photo(photo))
+        image = attention.prepare(load_photo(photo))
         group = waiting.setdefault(image.shape, {})
         group[index] = image
         if len(group) == TOGETHER:
@@ -112,47 +111,47 @@ def batches(grounder: Grounder, photos: Sequence[AnnotatedPhoto], title: str) ->
         yield list(group), torch.stack(list(group.values()))
 
 
-def point(grounders: dict[str, dict[str, Grounder]], photos: Sequence[AnnotatedPhoto]) -> list[Pointed]:
-    """Where all models and attentions point, for each phrase with boxes."""
+def point(methods: Methods, photos: Sequence[AnnotatedPhoto]) -> list[Pointed]:
+    """Whether each model and attention points into a box, for each phrase with boxes."""
     found = []
     for photo in track(photos, "pointing"):
         pairs = photo.phrases_with_boxes()
         if not pairs:
             continue
         image, texts = load_photo(photo), [phrase.text for phrase, _ in pairs]
-        hits: list[dict[str, dict[str, bool | None]]] = [{model: {} for model in grounders} for _ in pairs]
-        for model, by_attention in grounders.items():
-            for attention, grounder in by_attention.items():
-                (grounding,) = grounder([image], phrases=[texts])
-                for (_, boxes), grounded, of_phrase in zip(pairs, grounding.phrases, hits, strict=True):
-                    of_phrase[model][attention] = (
-                        None if grounded.attention is None else is_hit(peak(grounded.attention, photo.size), boxes)
+        hits: list[dict[str, dict[str, bool | None]]] = [{model: {} for model in methods} for _ in pairs]
+        for model, by_name in methods.items():
+            for name, attention in by_name.items():
+                maps = attend_phrases(attention, image, texts)
+                for (_, boxes), phrase_map, phrase_hits in zip(pairs, maps, hits, strict=True):
+                    phrase_hits[model][name] = (
+                        None if phrase_map is None else is_hit(peak(phrase_map, photo.size), boxes)
                     )
         centre = (photo.size[0] // 2, photo.size[1] // 2)
         found += [
-            Pointed(photo.name, phrase.text, phrase.types, is_hit(centre, boxes), of_phrase)
-            for (phrase, boxes), of_phrase in zip(pairs, hits, strict=True)
+            Pointed(photo.name, phrase.text, phrase.types, is_hit(centre, boxes), phrase_hits)
+            for (phrase, boxes), phrase_hits in zip(pairs, hits, strict=True)
         ]
     return found
 
 
 def words_summary(
-    grounders: dict[str, dict[str, Grounder]], photos: Sequence[AnnotatedPhoto], captions: list[list[tuple[Word, ...]]]
+    methods: Methods, photos: Sequence[AnnotatedPhoto], captions: list[list[tuple[Word, ...]]]
 ) -> dict[str, Any]:
     """Average precision of the first model's words, for all models; no words where captions say none often enough."""
-    first, *_ = (next(iter(by_attention.values())) for by_attention in grounders.values())
-    said = [said_words(of_photo, first.attention.classifier.vocabulary) for of_photo in captions]
-    positives = {word: sum(word in of_photo for of_photo in said) for word in sorted(frozenset().union(*said))}
+    first = next(iter(next(iter(methods.values())).values()))
+    said = [said_words(photo_captions, first.vocabulary) for photo_captions in captions]
+    positives = {word: sum(word in photo_words for photo_words in said) for word in sorted(frozenset().union(*said))}
     words = [word for word, count in positives.items() if count >= LEAST]
     summary: dict[str, Any] = {"least": LEAST, "positives": {word: positives[word] for word in words}, "models": {}}
     if not words:
         return summary
-    truth = torch.tensor([[word in of_photo for word in words] for of_photo in said])
+    truth = torch.tensor([[word in photo_words for word in words] for photo_words in said])
     summary["prior"] = mean_average_precision(torch.zeros(truth.shape), truth, least=LEAST).mean
-    for model, by_attention in grounders.items():
-        grounder = next(iter(by_attention.values()))
-        vocabulary = grounder.attention.classifier.vocabulary
-        responses = respond(grounder, photos, f"words of {model}")
+    for model, by_name in methods.items():
+        attention = next(iter(by_name.values()))
+        vocabulary = attention.vocabulary
+        responses = respond(attention, photos, f"words of {model}")
         are_exclusive = not vocabulary.counts  # classes; tags come with the number of photos that had them
         scores = word_probabilities(responses, vocabulary, words, are_exclusive=are_exclusive)
         precision = mean_average_precision(scores, truth, least=LEAST)
@@ -167,11 +166,11 @@ def words_summary(
     return summary
 
 
-def coverage_summary(grounders: dict[str, dict[str, Grounder]], texts: Texts) -> dict[str, Any]:
+def coverage_summary(methods: Methods, texts: Texts) -> dict[str, Any]:
     """The share of phrases with a known word, for all models; None where there is no phrase."""
     summary: dict[str, Any] = {"with_boxes": len(texts.with_boxes), "parsed": len(texts.parsed), "models": {}}
-    for model, by_attention in grounders.items():
-        vocabulary = next(iter(by_attention.values())).attention.classifier.vocabulary
+    for model, by_name in methods.items():
+        vocabulary = next(iter(by_name.values())).vocabulary
         summary["models"][model] = {
             kind: coverage(phrases, vocabulary) if phrases else None
             for kind, phrases in (("with_boxes", texts.with_boxes), ("parsed", texts.parsed))
@@ -295,14 +294,17 @@ def main() -> None:
 
     try:
         photos = find_photos(arguments.photos, arguments.entities, split=arguments.split)[: arguments.count]
-        grounders = {model: {each: load(model, each) for each in arguments.attention} for model in arguments.models}
+        methods = {
+            model: {name: Grounder.load(model, f"attention={name}").attention for name in arguments.attention}
+            for model in arguments.models
+        }
         texts = parse(photos)
         summary: dict[str, Any] = {
             "photos": [photo.name for photo in photos],
-            "words": words_summary(grounders, photos, texts.captions),
-            "coverage": coverage_summary(grounders, texts),
+            "words": words_summary(methods, photos, texts.captions),
+            "coverage": coverage_summary(methods, texts),
         }
-        pointed = point(grounders, photos)
+        pointed = point(methods, photos)
         summary |= {"pointing": pointing_summary(pointed), "phrases": [asdict(one) for one in pointed]}
         print_summary(Console(width=150), summary)
         if arguments.json:

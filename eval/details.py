@@ -1,31 +1,45 @@
-"""What a result is made of, phrase by phrase and label by label, as tables for other programs."""
+"""The details of a result, phrase by phrase and label by label, as CSV tables for other programs."""
 
 import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from eval.metrics import Judged, ap_by_label, is_small
+from eval.judging import Judged, is_small
+from eval.metrics import precision_by_label
+from eval.records import Prediction
 
 
-def phrases_csv(judged: Sequence[Judged], known: Sequence[bool] | None, *, small: float) -> str:
-    """A line for each phrase: which it is, the rank of its first correct box (empty: none), what bounds it.
+def phrases_csv(judged: Sequence[Judged], predictions: Sequence[Prediction], *, small: float) -> str:
+    """A line for each phrase, its prediction and how good that is; cells without a value are empty.
+
+    Columns: ``rank`` of the first correct box, ``within_reach``, whether any box is correct, ``iou`` of the first box,
+    ``known``, whether the model knows a word, and ``reached``, the winning probability that reached the layer.
 
     Args:
         judged: phrases by a protocol.
-        known: whether a phrase has a word that the model knows; None where no model was asked.
+        predictions: of each of them.
         small: share of the photo below which a phrase's box is small.
     """
-    lines: list[Sequence[object]] = [
-        ("photo", "sentence", "phrase", "text", "label", "types", "small", "known", "rank", "within_reach")
-    ]
-    for index, one in enumerate(judged):
-        which, is_known = one.instance, None if known is None else int(known[index])
+    head = ("photo", "sentence", "phrase", "text", "label", "types", "small", "known", "rank", "within_reach")
+    lines: list[Sequence[object]] = [(*head, "iou", "reached")]
+    for one, prediction in zip(judged, predictions, strict=True):
+        phrase = one.instance
         lines.append(
-            (
-                *(which.photo, which.sentence, which.phrase, which.text, which.label, "/".join(which.types)),
-                *(int(is_small(which, small)), is_known, one.rank, int(one.is_within_reach)),
-            )
+            [
+                phrase.photo,
+                phrase.sentence,
+                phrase.phrase,
+                phrase.text,
+                phrase.label,
+                "/".join(phrase.types),
+                int(is_small(phrase, small)),
+                None if prediction.is_known is None else int(prediction.is_known),
+                one.rank,
+                int(one.is_within_reach),
+                f"{one.first_iou:.4f}",
+                None if prediction.reached is None else f"{prediction.reached:.4f}",
+            ]
         )
     return _csv(lines)
 
@@ -33,7 +47,7 @@ def phrases_csv(judged: Sequence[Judged], known: Sequence[bool] | None, *, small
 def labels_csv(judged: Sequence[Judged]) -> str:
     """A line for each label of mAP (Phrase): its number of phrases and its average precision, frequent ones first."""
     counts = Counter(one.instance.label for one in judged)
-    found = ap_by_label(judged)
+    found = precision_by_label(judged)
     ordered = sorted(found, key=lambda label: (-counts[label], label))
     return _csv([("label", "phrases", "ap"), *((label, counts[label], f"{found[label]:.6f}") for label in ordered)])
 

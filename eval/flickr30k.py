@@ -1,10 +1,10 @@
-"""Flickr30k Entities (Plummer et al. 2017): captions whose phrases carry chains, and the boxes of each chain.
+"""Read Flickr30k Entities (Plummer et al. 2017): captions whose phrases belong to chains, and the boxes of each chain.
 
-A *chain* is what several phrases of a photo's captions speak of; its boxes serve for measuring alone. Phrases that
-speak of nothing visible are of chain 0, and a chain may be the whole scene or have no box.
+A *chain* is one entity that phrases of a photo's captions refer to. Its boxes are used for measuring only. Phrases that
+refer to nothing visible belong to chain 0. A chain may be the whole scene, and may have no box.
 
-Photos may be copies of any size, squashed ones too: all that looks at them stretches them to the size that the boxes
-are in (`load_photo`, and the ``sizes`` of `AnnotatedPhotos`).
+Photos may be copies of any size, even squashed ones: they are stretched to the size that the boxes are annotated in
+(`load_photo`, and ``sizes`` of `AnnotatedPhotos`).
 """
 
 import re
@@ -21,25 +21,25 @@ from grounding.images import load_image, stretch
 from grounding.photos import Photos
 
 TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
-INVISIBLE = "notvisual"  # the type of phrases of chain 0
+NOT_VISUAL = "notvisual"  # the type of phrases of chain 0
 SPLITS = ("train", "val", "test")
-UNRELATED = "UNRELATED_CAPTIONS"  # the file that lists them
+UNRELATED = "UNRELATED_CAPTIONS"  # the list of captions that are unrelated to their photos
 MARKUP = re.compile(r"\[/EN#(?P<chain>\d+)(?P<types>(?:/[^\s/\[\]]+)+) (?P<text>[^\[\]]+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class EntityPhrase:
-    """A phrase of a caption, as people marked it."""
+    """A phrase of a caption, as annotators marked it."""
 
     text: str
     span: tuple[int, int]  # characters in the sentence, end exclusive
-    chain: str  # "0" where it speaks of nothing visible
-    types: tuple[str, ...]  # one or more of `TYPES`, or `INVISIBLE`
+    chain: str  # "0" where the phrase refers to nothing visible
+    types: tuple[str, ...]  # one or more of `TYPES`, or `NOT_VISUAL`
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A caption without its marks, tokens as they stand."""
+    """A caption without its markup; its tokens are separated by spaces."""
 
     text: str
     phrases: tuple[EntityPhrase, ...]
@@ -47,30 +47,32 @@ class Sentence:
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What people drew on a photo."""
+    """The annotations of a photo."""
 
-    size: tuple[int, int]  # (height, width) of the photo that they drew on
-    boxes: dict[str, Tensor]  # of each chain that has some, (N, 4)
+    size: tuple[int, int]  # (height, width) of the annotated photo
+    boxes: dict[str, Tensor]  # boxes (N, 4) of each chain that has some
     scenes: frozenset[str]  # chains that are the whole scene
-    boxless: frozenset[str]  # chains that are said to have no box
+    boxless: frozenset[str]  # chains that are marked as having no box
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPhoto:
-    """A photo, its captions and the boxes of what they speak of."""
+    """A photo with its captions and its annotations."""
 
     name: str
     path: Path
     sentences: tuple[Sentence, ...]
     annotations: Annotations
-    unrelated: frozenset[int] = frozenset()  # sentences, from 0, that are said to speak of something else; all count
+    unrelated: frozenset[int] = (
+        frozenset()
+    )  # indices of sentences listed as unrelated to the photo; scores include them
 
     @property
     def size(self) -> tuple[int, int]:
         return self.annotations.size
 
     def phrases_with_boxes(self) -> tuple[tuple[EntityPhrase, Tensor], ...]:
-        """The phrases that own a box or more, in order, each with its chain's boxes (N, 4)."""
+        """Return the phrases that have boxes, in order, each with the boxes (N, 4) of its chain."""
         boxes = self.annotations.boxes
         phrases = [phrase for sentence in self.sentences for phrase in sentence.phrases]
         return tuple((phrase, boxes[phrase.chain]) for phrase in phrases if phrase.chain in boxes)
@@ -78,13 +80,13 @@ class AnnotatedPhoto:
 
 @dataclass(frozen=True)
 class AnnotatedPhotos(Photos):
-    """The photos as every command takes them, stretched to the size of their boxes, and all that is said of them."""
+    """Photos as every command takes them, stretched to the annotated size, together with their annotations."""
 
     photos: tuple[AnnotatedPhoto, ...] = ()  # in the order of the names
 
 
 def annotated_photos(path: str | Path, entities: str | Path, *, split: str | Path | None = None) -> AnnotatedPhotos:
-    """What `find_photos` finds, as ``data=flickr30k``; its arguments and errors are the same."""
+    """Build ``data=flickr30k`` from `find_photos`, which has the same arguments and errors."""
     photos = find_photos(path, entities, split=split)
     sizes = {photo.path.name: photo.size for photo in photos}
     return AnnotatedPhotos(Path(path).expanduser(), list(sizes), sizes, photos)
@@ -93,13 +95,13 @@ def annotated_photos(path: str | Path, entities: str | Path, *, split: str | Pat
 def find_photos(
     photos: str | Path, entities: str | Path, *, split: str | Path | None = None
 ) -> tuple[AnnotatedPhoto, ...]:
-    """The photos of a folder with their annotations, in the order of their numbers.
+    """Find the photos of a folder and read their annotations, in the order of their numbers.
 
     Args:
-        photos: the folder of ``ID.jpg``, of any size: `load_photo` brings them to that of the boxes.
+        photos: the folder of ``ID.jpg``; their sizes may differ from the annotated ones.
         entities: the folder of ``Annotations`` and ``Sentences``.
-        split: ``train``, ``val`` or ``test``, for the list in ``entities``, or the path of another list, a number a
-            line. None takes every photo of the folder.
+        split: ``train``, ``val`` or ``test``, for the list in ``entities``, or the path of another list with one number
+            on each line. None takes every photo of the folder.
 
     Raises:
         ValueError: a folder, the list, a photo of it or an annotation is missing or broken, or there is no photo.
@@ -112,12 +114,12 @@ def find_photos(
             )
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; name the one that holds the photos, ID.jpg")
-    there = {path.stem for path in folder.glob("*.jpg")}
-    names = there if split is None else read_split(entities, split)
-    if missing := sorted(names - there, key=_number):
+    present = {path.stem for path in folder.glob("*.jpg")}
+    names = present if split is None else read_split(entities, split)
+    if missing := sorted(names - present, key=_number):
         raise ValueError(
             f"{folder}: lacks {len(missing)} of the {len(names)} photos of {split}, such as {missing[0]}.jpg; "
-            "add them, or name no split to take the photos that are there"
+            "add them, or leave out the split to use the photos that are present"
         )
     if not names:
         raise ValueError(f"{folder}: no photo in it; photos of Flickr30k are named ID.jpg")
@@ -135,10 +137,10 @@ def find_photos(
 
 
 def instances(photo: AnnotatedPhoto) -> tuple[Instance, ...]:
-    """The phrases of a photo that own boxes, in order: what there is to find.
+    """Return the phrases of a photo that have boxes, in order: the instances that a method has to find.
 
-    The ICCV'15 evaluator (Plummer et al.) has the same: phrases of a whole scene with a box are among them, those of
-    chain 0 and of chains without a box are not.
+    These are the phrases of the ICCV'15 evaluator (Plummer et al.): scenes are among them where they have a box;
+    phrases of chain 0 and of chains without boxes are not.
     """
     boxes = photo.annotations.boxes
     labels = read_labels(
@@ -159,14 +161,14 @@ def instances(photo: AnnotatedPhoto) -> tuple[Instance, ...]:
             label=label.text,
             is_parsed=label.is_parsed,
         )
-        for sentence, of_sentence in enumerate(labels)
-        for index, (phrase, label) in enumerate(zip(photo.sentences[sentence].phrases, of_sentence, strict=True))
+        for sentence, sentence_labels in enumerate(labels)
+        for index, (phrase, label) in enumerate(zip(photo.sentences[sentence].phrases, sentence_labels, strict=True))
         if phrase.chain in boxes
     )
 
 
 def load_photo(photo: AnnotatedPhoto) -> Tensor:
-    """A photo (3, H, W) in [0, 1] at the size that its boxes are in; a copy of another size or aspect is stretched.
+    """Load a photo (3, H, W), in [0, 1], stretched to the size that its boxes are annotated in.
 
     Raises:
         ValueError: the file is missing or no image.
@@ -175,10 +177,10 @@ def load_photo(photo: AnnotatedPhoto) -> Tensor:
 
 
 def read_sentences(path: Path) -> tuple[Sentence, ...]:
-    """The captions of a photo, a line each, with phrases marked as in ``[/EN#283585/people A man] smiles .``
+    """Read the captions of a photo, one on each line, with phrases marked as in ``[/EN#283585/people A man] smiles .``
 
     Raises:
-        ValueError: there is no such file, a line is marked in another way, or a type is none of `TYPES`.
+        ValueError: there is no such file, the markup of a line is broken, or a type is unknown.
     """
     sentences = []
     for number, line in enumerate(_text(path).split("\n"), 1):
@@ -187,9 +189,9 @@ def read_sentences(path: Path) -> tuple[Sentence, ...]:
             if "[" in sentence.text or "]" in sentence.text:
                 raise ValueError(f"{path}, line {number}: expected phrases marked [/EN#chain/type text], got {line!r}")
             for kind in (kind for phrase in sentence.phrases for kind in phrase.types):
-                if kind not in (*TYPES, INVISIBLE):
+                if kind not in (*TYPES, NOT_VISUAL):
                     raise ValueError(
-                        f"{path}, line {number}: unknown type {kind!r}; types are {', '.join(TYPES)} and {INVISIBLE}"
+                        f"{path}, line {number}: unknown type {kind!r}; types are {', '.join(TYPES)} and {NOT_VISUAL}"
                     )
             sentences.append(sentence)
     if not sentences:
@@ -198,29 +200,29 @@ def read_sentences(path: Path) -> tuple[Sentence, ...]:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """What people drew on a photo. On disk corners are inclusive and count from 1.
+    """Read the annotations of a photo. In the file, corners are inclusive and counted from 1.
 
     Raises:
-        ValueError: there is no such file, it is no XML of this form, or a box does not lie in the photo.
+        ValueError: there is no such file, its XML has another form, or a box does not lie in the photo.
     """
     text = _text(path)
     try:
-        if "<!DOCTYPE" in text:  # its entities could be huge or read other files
-            raise ValueError("a document type has no place in them")
+        if "<!DOCTYPE" in text:  # XML entities could expand to huge texts or read other files
+            raise ValueError("a document type is not allowed")
         root = ElementTree.fromstring(text)
         height, width = (int(_child(root, f"size/{side}")) for side in ("height", "width"))
         if min(height, width) < 1:
             raise ValueError(f"no photo has {width}×{height} pixels")
         boxes: dict[str, list[list[float]]] = {}
         scenes, boxless = set(), set()
-        for thing in root.iter("object"):
-            chains = {name.text or "" for name in thing.findall("name")}
-            if thing.findtext("scene") == "1":
+        for element in root.iter("object"):
+            chains = {name.text or "" for name in element.findall("name")}
+            if element.findtext("scene") == "1":
                 scenes |= chains
-            if thing.findtext("nobndbox") == "1":
+            if element.findtext("nobndbox") == "1":
                 boxless |= chains
-            if thing.find("bndbox") is not None:
-                x1, y1, x2, y2 = (float(_child(thing, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
+            if element.find("bndbox") is not None:
+                x1, y1, x2, y2 = (float(_child(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
                 if not (1 <= x1 <= x2 <= width and 1 <= y1 <= y2 <= height):  # false for NaN, too
                     raise ValueError(f"box {x1:g} {y1:g} {x2:g} {y2:g} is not within {width}×{height} pixels")
                 for chain in chains:
@@ -239,12 +241,13 @@ def _child(parent: ElementTree.Element, path: str) -> str:
 
 
 def read_unrelated(path: Path) -> frozenset[tuple[str, int]]:
-    """The captions that do not speak of their photo, as photo and sentence, from 0. On disk they count from 1.
+    """Read the captions that are unrelated to their photo, as pairs of photo and sentence index, counted from 0.
 
-    The list is incomplete, as its authors say, and no published evaluation that we know leaves them out.
+    In the file, sentences count from 1. Its authors call the list incomplete, and no published evaluation that we know
+    excludes these captions.
 
     Raises:
-        ValueError: there is no such file, or a line is not a photo and a number.
+        ValueError: there is no such file, or a line has another form.
     """
     captions = set()
     for number, line in enumerate(_text(path).splitlines(), 1):
@@ -258,7 +261,7 @@ def read_unrelated(path: Path) -> frozenset[tuple[str, int]]:
 
 
 def read_split(entities: Path, split: str | Path) -> frozenset[str]:
-    """The names of the photos of ``train``, ``val`` or ``test``, or of another list, a number a line.
+    """Read the names of the photos of ``train``, ``val``, ``test`` or another list with one number on each line.
 
     Raises:
         ValueError: there is no such list.
@@ -280,7 +283,7 @@ def _sentence(line: str) -> Sentence:
 
 
 def _number(name: str) -> tuple[int, str]:
-    """Orders names as the numbers that they are."""
+    """Sort key that orders names by their numbers."""
     return len(name), name
 
 
@@ -288,7 +291,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        cure = "Flickr30k Entities has one for each of its photos, and a list for train, val and test"
-        raise ValueError(f"{path}: {error.strerror}; {cure}") from None
+        hint = "Flickr30k Entities has one for each of its photos, and a list for train, val and test"
+        raise ValueError(f"{path}: {error.strerror}; {hint}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not text in UTF-8; unpack Flickr30k Entities again") from None

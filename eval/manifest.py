@@ -1,44 +1,24 @@
-"""What a result says of its origin: how to run it again, and on what it was measured."""
+"""Where a result comes from: its command, commit and versions, and the names of its method and proposals."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import date
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.report import METHODS, PROPOSALS
+from eval.names import METHODS, PROPOSALS
 from grounding.quoting import PATHS
 
 PACKAGES = ("phrase-grounding", "torch", "timm", "spacy")
 
 
-def origin(overrides: Sequence[str]) -> dict[str, Any]:
-    """The command, the commit of the code, today's date and the versions of what it is made of.
-
-    Of paths on the command line only the last name is told.
-    """
-    return {
-        "command": " ".join(("python -m eval", *map(_without_folders, overrides))),
-        "commit": _commit(),
-        "date": date.today().isoformat(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
-    }
+def command_of(overrides: Sequence[str]) -> str:
+    """The command of a run; of paths on the command line only the last name is told."""
+    return " ".join(("python -m eval", *map(_without_folders, overrides)))
 
 
-def _without_folders(override: str) -> str:
-    name, _, value = override.partition("=")
-    return f"{name}={Path(value.strip(chr(39))).name}" if name in PATHS else override
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of a checkout, with a + where files differ from it; None in an installed package."""
 
     def git(*arguments: str) -> str:
@@ -53,11 +33,27 @@ def _commit() -> str | None:
         return None
 
 
+def versions() -> dict[str, str]:
+    """The versions of the packages that results depend on most."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _without_folders(override: str) -> str:
+    name, _, value = override.partition("=")
+    return f"{name}={Path(value.strip(chr(39))).name}" if name in PATHS else override
+
+
 def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[str, Any] | None) -> str:
-    """What made the proposals, such as ``mcg``, with their number where it is not 500; stored ones are what they were.
+    """The name of the proposals, such as ``mcg``, with their number where it is not 500.
+
+    Stored proposals have the name of the method that computed them.
 
     Args:
-        choice: of ``proposals=``.
+        choice: option of ``proposals=``.
         settings: of the proposals.
         stored: settings of the proposals in a file, where they are stored.
     """
@@ -75,12 +71,16 @@ def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[
 def title(attention: str, proposals: str, *differences: str) -> str:
     """The name of a result as in the paper's tables, such as "c-MWP (MCG)"; without attention, "MCG_base".
 
-    What differs from the usual settings comes first, such as "worn 0.6", so that none of the paper's names is left.
+    Differences from the usual settings come first, so that the name is none of the paper's any more.
+
+    >>> title("cmwp", "mcg")
+    'c-MWP (MCG)'
+    >>> title("cmwp", "edge_boxes", "googlenet", "clothing 0.6")
+    'googlenet, clothing 0.6, c-MWP (EB)'
     """
-    of_proposals = PROPOSALS.get(proposals, proposals)
-    usual = (
-        f"{of_proposals}_base"
-        if attention == "proposal_order"
-        else f"{METHODS.get(attention, attention)} ({of_proposals})"
-    )
+    paper_proposals = PROPOSALS.get(proposals, proposals)
+    if attention == "proposal_order":
+        usual = f"{paper_proposals}_base"
+    else:
+        usual = f"{METHODS.get(attention, attention)} ({paper_proposals})"
     return ", ".join((*differences, usual))

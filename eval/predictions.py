@@ -1,14 +1,14 @@
-"""Scored boxes of any system, read and written in the two forms that others use.
+"""Read and write scored boxes of any system in the two formats that published evaluators use.
 
-*Text*, of the evaluator of Plummer et al. (ICCV 2015): a folder with one file for each phrase, named
-``IMAGE_SENTENCE_PHRASE``, perhaps with ``.txt``, whose lines are ``confidence x1 y1 x2 y2``, corners inclusive and
-counted from 1. The lists that went with that evaluator are not public; we take it, as MATLAB suggests, that sentences
-and phrases are counted from 1, the phrases over all that are marked in the sentence, those without boxes, too.
+*Text*, for the evaluator of Plummer et al. (ICCV 2015): a folder with one file for each phrase, named
+``IMAGE_SENTENCE_PHRASE`` or ``IMAGE_SENTENCE_PHRASE.txt``. Its lines are ``confidence x1 y1 x2 y2``, with inclusive
+corners counted from 1. The lists that belong to that evaluator are not public. We assume, as MATLAB suggests, that
+sentences and phrases count from 1, and that phrases without boxes are counted, too.
 
-*JSON*, of MDETR's evaluator (Kamath et al. 2021): a list of records, or one record a line, of the form ``{"image_id":
-1000092795, "sentence_id": 0, "boxes": [[[x1, y1, x2, y2], …], …]}``: sentences are counted from 0, and ``boxes`` has
-one list, best first, for each phrase of the sentence that owns boxes, in order. Ours may add ``scores``, nested alike.
-Coordinates are taken as they are.
+*JSON*, for MDETR's evaluator (Kamath et al. 2021): a list of records, or one record on each line, of the form
+``{"image_id": 1000092795, "sentence_id": 0, "boxes": [[[x1, y1, x2, y2], …], …]}``. Sentences count from 0, and
+``boxes`` holds one list, best first, for each phrase of the sentence that has boxes, in order. Our files
+add ``scores``, nested in the same way. Coordinates are used as they stand.
 """
 
 import json
@@ -27,31 +27,31 @@ from grounding.files import write_file
 from grounding.records import Regions
 
 FILE_NAME = re.compile(r"(?P<photo>.+)_(?P<sentence>\d+)_(?P<phrase>\d+)(?:\.txt)?")
-LARGEST = 3e38  # of single precision
+LARGEST = 3e38  # just below the largest number of single precision
 
 Row = tuple[float, float, float, float, float]  # score x1 y1 x2 y2
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredBoxes:
-    """What a system predicted for a sequence of instances."""
+    """Predictions that were read for a sequence of instances."""
 
-    predictions: list[Prediction]  # of each instance, in order; without attention there is no mass and no point
-    missing: tuple[str, ...]  # the phrases without a file, IMAGE_SENTENCE_PHRASE: they have no regions, and are missed
-    unused: tuple[str, ...]  # the files of phrases that are not asked for, such as those without boxes
+    predictions: list[Prediction]  # one for each instance, in order; there is no map, and so no point
+    missing: tuple[str, ...]  # phrases without a file (IMAGE_SENTENCE_PHRASE); they have no regions and count as missed
+    unused: tuple[str, ...]  # names of files for phrases that are not evaluated, such as those without boxes
 
 
 def read_predictions(path: str | Path, instances: Sequence[Instance], *, first: int = 1) -> ScoredBoxes:
-    """The scored boxes of a folder of text files, or of a file .json or .jsonl, best first.
+    """Read the scored boxes of a folder of text files, or of a .json or .jsonl file, best first.
 
     Args:
-        path: of the folder or the file.
-        instances: all phrases that own boxes, of all photos that are evaluated.
-        first: the number of the first sentence and the first phrase in the names of text files.
+        path: the folder or the file.
+        instances: all phrases that have boxes, of all photos that are evaluated.
+        first: the number of the first sentence and of the first phrase in the names of text files.
 
     Raises:
-        ValueError: there is no such file or folder, a line makes no sense, a photo is not among those of the
-            instances, a sentence is missing (JSON) or every phrase is (text). The message names file and line.
+        ValueError: there is no such file or folder, a line has another form, a photo is not among those of the
+            instances, or a sentence (JSON) or every phrase (text) is missing. The message names file and line.
     """
     found = Path(path).expanduser()
     if not instances:
@@ -61,25 +61,25 @@ def read_predictions(path: str | Path, instances: Sequence[Instance], *, first: 
     if not found.exists():
         raise ValueError(f"{path}: no such file or folder")
     if found.suffix.lower() not in (".json", ".jsonl"):
-        raise ValueError(f"{path}: predictions are a folder of text files, or a file .json or .jsonl")
+        raise ValueError(f"{path}: expected a folder of text files, or a .json or .jsonl file")
     return ScoredBoxes(_read_json(found, instances), (), ())
 
 
 def write_text(
     folder: str | Path, instances: Sequence[Instance], predictions: Sequence[Prediction], *, first: int = 1
 ) -> None:
-    """Write a folder of text files, one for each phrase; a file that holds the same already is left alone.
+    """Write a folder of text files, one for each phrase. Files that already have the same content are left alone.
 
-    Numbers have all their digits, and reading gives the same boxes and scores.
+    Numbers keep all their digits, so that reading returns the same boxes and scores.
 
     Raises:
-        ValueError: not one prediction for each instance, or scores that rise or are not finite.
+        ValueError: the numbers of instances and predictions differ, or scores rise or are not finite.
         OSError: the disk is full or the folder cannot be written to.
     """
     _check_all(instances, predictions)
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    there = set(os.listdir(folder))
+    present = set(os.listdir(folder))
     for instance, prediction in zip(instances, predictions, strict=True):
         boxes = prediction.regions.boxes.tolist()
         lines = [
@@ -87,15 +87,16 @@ def write_text(
             for score, (x1, y1, x2, y2) in zip(prediction.regions.scores.tolist(), boxes, strict=True)
         ]
         path, content = folder / f"{_name(instance, first)}.txt", "".join(lines).encode()
-        if path.name not in there or path.read_bytes() != content:
+        if path.name not in present or path.read_bytes() != content:
             write_file(path, content)
 
 
 def write_json(path: str | Path, instances: Sequence[Instance], predictions: Sequence[Prediction]) -> None:
-    """Write a list of MDETR's records with scores, or, to a file .jsonl, the records alone; one a line.
+    """Write MDETR's records with scores, one on each line: as a JSON list, or without brackets to a .jsonl file.
 
     Raises:
-        ValueError: not one prediction for each instance, scores that rise or are not finite, or another kind of file.
+        ValueError: the numbers of instances and predictions differ, scores rise or are not finite, or the name ends
+            in neither .json nor .jsonl.
         OSError: the disk is full or the folder cannot be written to.
     """
     path = Path(path).expanduser()
@@ -123,7 +124,7 @@ def _read_text(folder: Path, instances: Sequence[Instance], first: int) -> Score
     files: dict[tuple[str, int, int], Path] = {}
     unused = []
     for name in sorted(os.listdir(folder)):
-        if name.startswith(".") or name.endswith(".part"):  # of the system, or of a run that was killed as it wrote
+        if name.startswith(".") or name.endswith(".part"):  # hidden, or left by a killed run
             continue
         path = folder / name
         match = FILE_NAME.fullmatch(name)
@@ -135,9 +136,11 @@ def _read_text(folder: Path, instances: Sequence[Instance], first: int) -> Score
             raise ValueError(f"{path}: photo {match['photo']} is not among the {len(photos)} that are evaluated")
         key = match["photo"], int(match["sentence"]) - first, int(match["phrase"]) - first
         if min(key[1:]) < 0:
-            raise ValueError(f"{path}: sentences and phrases count from {first}; if these count from 0, set first to 0")
+            raise ValueError(
+                f"{path}: sentences and phrases count from {first}; if these files count from 0, set first to 0"
+            )
         if key in files:
-            raise ValueError(f"{path}: the same phrase as {files[key].name}; keep one of them")
+            raise ValueError(f"{path}: the same phrase as {files[key].name}; keep only one of them")
         files[key] = path
         if key not in wanted:
             unused.append(name)
@@ -150,7 +153,7 @@ def _read_text(folder: Path, instances: Sequence[Instance], first: int) -> Score
 
 
 def _read_boxes(path: Path) -> Regions:
-    """The boxes of a text file by confidence, as they stand where it is equal."""
+    """Read the boxes of a text file, sorted by confidence; boxes of equal confidence keep their order."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
@@ -179,26 +182,29 @@ def _read_json(path: Path, instances: Sequence[Instance]) -> list[Prediction]:
         if photo not in photos:
             raise ValueError(f"{where}: photo {photo} is not among the {len(photos)} that are evaluated")
         if (photo, sentence) in seen:
-            raise ValueError(f"{where}: sentence {sentence} of photo {photo} once more; keep one of them")
+            raise ValueError(
+                f"{where}: sentence {sentence} of photo {photo} appears twice, first in {seen[photo, sentence]}; "
+                "keep only one"
+            )
         seen[photo, sentence] = where
         indices = sentences.get((photo, sentence), [])
         if len(boxes) != len(indices):
             raise ValueError(
-                f"{where}: boxes of {len(boxes)} phrases; sentence {sentence} of photo {photo} (counted from 0) "
-                f"has {len(indices)} that own boxes"
+                f"{where}: boxes for {len(boxes)} phrases; sentence {sentence} of photo {photo} (counted from 0) "
+                f"has {len(indices)} phrases with boxes"
             )
-        for index, its_boxes, its_scores in zip(indices, boxes, scores or [None] * len(boxes), strict=True):
-            predictions[index] = Prediction(_of_phrase(its_boxes, its_scores, where))
+        for index, phrase_boxes, phrase_scores in zip(indices, boxes, scores or [None] * len(boxes), strict=True):
+            predictions[index] = Prediction(_phrase_regions(phrase_boxes, phrase_scores, where))
     if missing := [key for key in sentences if key not in seen]:
         raise ValueError(
-            f"{path}: lacks {len(missing)} of {len(sentences)} sentences, "
+            f"{path}: {len(missing)} of {len(sentences)} sentences are missing, "
             f"the first is image_id {missing[0][0]}, sentence_id {missing[0][1]}"
         )
     return [predictions[index] for index in range(len(instances))]
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    """The records of a file, each with a name of its place."""
+    """Yield the records of a file, each with a description of its position for error messages."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
@@ -217,37 +223,37 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _fields(record: Any, where: str) -> tuple[str, int, list[Any], list[Any] | None]:
-    """Photo, sentence, boxes and scores of a record."""
+    """Return the photo, sentence, boxes and scores of a record."""
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected an object with image_id, sentence_id and boxes")
     photo, sentence, boxes = (record.get(name) for name in ("image_id", "sentence_id", "boxes"))
     scores = record.get("scores")
     if isinstance(photo, bool) or not isinstance(photo, int | str):
-        raise ValueError(f"{where}: expected image_id, a number or a text, got {photo!r}")
+        raise ValueError(f"{where}: expected image_id to be a number or a text, got {photo!r}")
     if isinstance(sentence, bool) or not isinstance(sentence, int):
-        raise ValueError(f"{where}: expected sentence_id, a whole number from 0, got {sentence!r}")
+        raise ValueError(f"{where}: expected sentence_id to be a whole number from 0, got {sentence!r}")
     if not isinstance(boxes, list):
-        raise ValueError(f"{where}: expected boxes, a list for each phrase, got {type(boxes).__name__}")
+        raise ValueError(f"{where}: expected boxes to hold a list for each phrase, got {type(boxes).__name__}")
     if scores is not None and not (isinstance(scores, list) and len(scores) == len(boxes)):
-        raise ValueError(f"{where}: expected scores nested as boxes are, of {len(boxes)} phrases")
+        raise ValueError(f"{where}: expected scores nested like boxes, for {len(boxes)} phrases")
     return str(photo), sentence, boxes, scores
 
 
-def _of_phrase(boxes: Any, scores: Any, where: str) -> Regions:
-    """The boxes of a phrase; without scores the i-th has 1 / i."""
+def _phrase_regions(boxes: Any, scores: Any, where: str) -> Regions:
+    """Return the regions of a phrase; without scores, the i-th box gets 1 / i."""
     if not isinstance(boxes, list):
         raise ValueError(f"{where}: expected a list of boxes for each phrase, got {str(boxes)[:80]}")
     if scores is None:
         scores = [1 / rank for rank in range(1, len(boxes) + 1)]
     if not isinstance(scores, list) or len(scores) != len(boxes):
-        raise ValueError(f"{where}: expected scores nested as boxes are, {len(boxes)} for this phrase")
-    rows = [_of_box(box, score, where) for box, score in zip(boxes, scores, strict=True)]
+        raise ValueError(f"{where}: expected scores nested like boxes, {len(boxes)} for this phrase")
+    rows = [_box_row(box, score, where) for box, score in zip(boxes, scores, strict=True)]
     if any(one[0] < other[0] for one, other in pairwise(rows)):
         raise ValueError(f"{where}: scores rise within a phrase; its boxes must be best first")
     return _regions(rows)
 
 
-def _of_box(box: Any, score: Any, where: str) -> Row:
+def _box_row(box: Any, score: Any, where: str) -> Row:
     numbers = [score, *box] if isinstance(box, list) else []
     if len(numbers) != 5 or any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
         raise ValueError(f"{where}: expected a box [x1, y1, x2, y2] and a score, got {str(box)[:80]} and {score!r}")
@@ -260,7 +266,9 @@ def _checked(row: Row, where: str) -> Row:
         raise ValueError(f"{where}: expected finite numbers")
     _, x1, y1, x2, y2 = row
     if x2 < x1 or y2 < y1:
-        raise ValueError(f"{where}: expected corners x1 y1 x2 y2, but the second lies left of or above the first")
+        raise ValueError(
+            f"{where}: expected corners x1 y1 x2 y2, but the second corner lies left of or above the first"
+        )
     return row
 
 
@@ -270,7 +278,7 @@ def _regions(rows: Sequence[Row]) -> Regions:
 
 
 def _by_sentence(instances: Sequence[Instance]) -> dict[tuple[str, int], list[int]]:
-    """The indices of each sentence's instances, in the order of its phrases."""
+    """Return the indices of the instances of each sentence, in the order of its phrases."""
     found: dict[tuple[str, int], list[int]] = {}
     for index, instance in enumerate(instances):
         found.setdefault((instance.photo, instance.sentence), []).append(index)
@@ -283,7 +291,7 @@ def _name(instance: Instance, first: int) -> str:
 
 def _check_all(instances: Sequence[Instance], predictions: Sequence[Prediction]) -> None:
     if len(instances) != len(predictions):
-        raise ValueError(f"{len(predictions)} predictions for {len(instances)} phrases; expected one of each")
+        raise ValueError(f"{len(predictions)} predictions for {len(instances)} phrases; expected one for each")
     for instance, prediction in zip(instances, predictions, strict=True):
         scores = prediction.regions.scores
         if not (scores.isfinite().all() and prediction.regions.boxes.isfinite().all()):

@@ -1,9 +1,12 @@
-"""The rules that a score follows. Scores by different rules cannot be compared, so each names its own (its *preset*).
+"""Protocols: the rules that a score follows. Scores by different rules cannot be compared; each names its *preset*.
 
 The values of the presets, and whose rules they are, are in ``conf/preset``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+CALIBRATIONS = ("raw", "mass", "rank")  # of scores, see `eval.judging.calibrate`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +21,9 @@ class BoxProtocol:
             ``continuous``: the true corners are taken as they stand on disk, 1-based and without that + 1, as in
             MDETR's evaluator; from ours, x1 and y1 are moved by one pixel. Predicted boxes are taken as they are.
         suppression: the evaluator drops a box that overlaps a better one by more than this IoU, before it ranks;
-            None: it takes boxes as they come. The upper bound is that of all boxes.
-        parsed_only: phrases that the parser did not find have no predictions, and count all the same.
-        per_type: a phrase counts once for each of its types in recall over all phrases; else once.
+            None: it takes all boxes. The upper bound is that of all boxes in either case.
+        parsed_only: phrases that the parser did not find have no predictions, but still count.
+        per_type: a phrase counts once for each of its types in recall over all phrases, not once.
         small: an instance is small where its union box covers less than this share of the photo.
 
     Raises:
@@ -52,9 +55,9 @@ class PointingProtocol:
         unit: what is pointed at: each ``phrase``, or each ``entity``, all phrases of a photo that speak of one thing.
         target: the ``union`` box, or ``any`` of the boxes.
         point: the greatest attention on the ``map``, or the centre of the best ``box``.
-        least_area: share of the photo; what is smaller is dropped.
-        least_area_of: what must have it: the ``union`` box (dropped where it covers less than that, as in
-            MultiGrounding), or the ``first`` box (dropped where it covers no more than that, as in WWbL).
+        least_area: share of the photo; smaller instances are dropped.
+        least_area_of: the box that must have this area: the ``union`` box (dropped where it covers less, as in
+            MultiGrounding), or the ``first`` box (dropped where it covers no more, as in WWbL).
 
     Raises:
         ValueError: a setting makes no sense.
@@ -72,6 +75,50 @@ class PointingProtocol:
         _check_choice("point", self.point, "map", "box")
         _check_share("least_area", self.least_area)
         _check_choice("least_area_of", self.least_area_of, "union", "first")
+
+
+Protocol = BoxProtocol | PointingProtocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How predictions are scored.
+
+    Args:
+        presets: protocols by name; every score is measured by each of them.
+        choose_by: the preset of boxes by which γ is chosen, and whose details are written.
+        calibration: of scores between phrases, for average precision; one of `CALIBRATIONS`.
+        gammas: the grid from which γ is chosen.
+
+    Raises:
+        ValueError: a value makes no sense.
+    """
+
+    presets: Mapping[str, Protocol]
+    choose_by: str
+    calibration: str
+    gammas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        boxes = [name for name, preset in self.presets.items() if isinstance(preset, BoxProtocol)]
+        if self.choose_by not in boxes:
+            raise ValueError(
+                f"choose_by must be one of the presets of boxes ({', '.join(boxes)}), got {self.choose_by}"
+            )
+        if self.calibration not in CALIBRATIONS:
+            raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}")
+        for gamma in self.gammas:
+            if not 0 <= gamma <= 10:
+                raise ValueError(f"gammas: γ must be from 0 to 10, got {gamma}")
+        if not self.gammas:
+            raise ValueError("gammas= is empty: give some γ to choose from")
+
+    @property
+    def chooser(self) -> BoxProtocol:
+        """The preset by which γ is chosen."""
+        preset = self.presets[self.choose_by]
+        assert isinstance(preset, BoxProtocol)
+        return preset
 
 
 def _check_choice(name: str, value: object, *choices: str) -> None:

@@ -1,4 +1,4 @@
-"""What others have published, in ``published.json``: the paper's Tables 6 and 7, and rows of the leaderboard.
+"""Published numbers, in ``published.json``: the paper's Tables 6 and 7, and rows of other papers.
 
 Numbers are in per cent, as they were printed.
 """
@@ -18,53 +18,55 @@ class PaperRow:
     name: str  # method and proposals, such as "c-MWP (MCG)"
     proposals: str
     gamma: float | None
-    supervised: bool  # whether it learned from the boxes of Flickr30k Entities
+    supervised: bool  # whether the method learned from the boxes of Flickr30k Entities
     all: tuple[float | None, ...]  # `COLUMNS`
     small: tuple[float | None, ...]
     recall_5: tuple[float, ...] | None  # R@5 of each of `eval.flickr30k.TYPES`
-    mean: float | None  # of these, as printed
+    mean: float | None  # mean of ``recall_5``, as printed
     note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A published row of the leaderboard."""
+    """A published row of another paper."""
 
     method: str
-    numbers: tuple[float | None, ...]  # R@1, R@5, R@10, or pointing accuracy; as many as are known, at least one
-    shown: str  # what stands for the first number where that is a range or about right; else empty
+    numbers: tuple[float | None, ...]  # R@1, R@5 and R@10 as far as they are known, or pointing accuracy
+    shown: str  # how the first number is printed where it is a range or approximate; else empty
     protocol: str | None  # a key of `Published.protocols`
     split: str | None
     source: str | None
-    mark: str  # how sure it is: a key of `Published.marks`
+    mark: str  # how reliable the number is: a key of `Published.marks`
     note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that may be compared, as far as their protocols allow."""
+    """Rows with the same kind of supervision and measure."""
 
     name: str
     title: str
     kind: str  # boxes or pointing
+    note: str
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """All of ``published.json``."""
+    """The contents of ``published.json``."""
 
-    marks: dict[str, str]  # what V, S and M mean
-    protocols: dict[str, str]  # in words
-    photos: int  # that the paper tested on
+    marks: dict[str, str]  # meaning of each mark
+    protocols: dict[str, str]  # description of each protocol
+    photos: int  # number of photos that the paper tested on
     split: str
+    types: tuple[str, ...]  # of phrases, in the order of Table 7
     paper: tuple[PaperRow, ...]  # in the paper's order
     groups: tuple[Group, ...]
 
 
 @cache
 def published() -> Published:
-    """The published numbers, read from the file beside this one."""
+    """Read the published numbers."""
     values = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     nothing = (None,) * len(COLUMNS)
     paper = tuple(
@@ -82,11 +84,25 @@ def published() -> Published:
         for row in values["paper"]["rows"]
     )
     groups = tuple(
-        Group(group["name"], group["title"], group["kind"], tuple(map(_row, group["rows"])))
+        Group(
+            name=group["name"],
+            title=group["title"],
+            kind=group["kind"],
+            note=group.get("note", ""),
+            rows=tuple(_row(row) for row in group["rows"]),
+        )
         for group in values["groups"]
     )
     source = values["paper"]
-    return Published(values["marks"], values["protocols"], source["photos"], source["split"], paper, groups)
+    return Published(
+        marks=values["marks"],
+        protocols=values["protocols"],
+        photos=source["photos"],
+        split=source["split"],
+        types=tuple(source["types"]),
+        paper=paper,
+        groups=groups,
+    )
 
 
 def _row(values: dict[str, object]) -> Row:

@@ -48,3 +48,5 @@ class LeaderboardSettings:
 
     results: str
     output: str
+    tables: str | None
+    readme: str | None

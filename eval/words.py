@@ -5,68 +5,12 @@ so the figures compare models; none of them reaches 1.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from grounding.records import Word
 from grounding.scoring import enlarge
 from grounding.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, eq=False)
-class WordPrecision:
-    """Average precision of words."""
-
-    mean: float  # over the words that have photos enough
-    by_word: Tensor  # (W,), float64; NaN for a word that has not
-    count: int  # of words that have
-
-
-def average_precision(scores: Tensor, truth: Tensor) -> float:
-    """The mean, over true photos, of the precision among those that score no less.
-
-    Equal scores are one step of the ranking, so that a constant score has the share of true photos (scikit-learn's
-    ``average_precision_score``).
-
-    Shapes:
-        scores: (N,), higher is better.
-        truth: (N,) bool.
-
-    Raises:
-        ValueError: shapes do not fit, nothing is true, or a score is NaN.
-    """
-    from sklearn.metrics import average_precision_score
-
-    if scores.ndim != 1 or scores.shape != truth.shape or truth.dtype != torch.bool:
-        raise ValueError(f"expected scores and truth (N,), got {tuple(scores.shape)} and {tuple(truth.shape)}")
-    if not truth.any():
-        raise ValueError("nothing is true: there is no precision to average")
-    if scores.isnan().any():
-        raise ValueError("a score is NaN")
-    return float(average_precision_score(truth.numpy(), scores.double().numpy()))
-
-
-def mean_average_precision(scores: Tensor, truth: Tensor, *, least: int = 5) -> WordPrecision:
-    """The mean of `average_precision` over words that are true of at least so many photos.
-
-    Shapes:
-        scores: (N, W) of photos and words.
-        truth: (N, W) bool.
-
-    Raises:
-        ValueError: shapes do not fit, no word has photos enough, or a score is NaN.
-    """
-    if scores.ndim != 2 or scores.shape != truth.shape:
-        raise ValueError(f"expected scores and truth (N, W), got {tuple(scores.shape)} and {tuple(truth.shape)}")
-    is_enough = truth.sum(0) >= max(least, 1)
-    if not is_enough.any():
-        raise ValueError(f"no word is true of {least} photos or more")
-    by_word = torch.full((scores.shape[1],), torch.nan, dtype=torch.float64)
-    for index in is_enough.nonzero().flatten().tolist():
-        by_word[index] = average_precision(scores[:, index], truth[:, index])
-    return WordPrecision(float(by_word[is_enough].mean()), by_word, int(is_enough.sum()))
 
 
 def said_words(captions: Iterable[Sequence[Word]], vocabulary: Vocabulary) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What every command does around its own work: quoting for Hydra, settings' types, exit codes, one-line errors."""
+"""The frame of every command: quoting for Hydra, types of settings, exit codes, errors in one line."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from grounding.config import settings_error
 from grounding.messages import printable
 from grounding.quoting import quote_free_text
 
-_outcomes: list[bool] = []  # of each run of a sweep, since Hydra hands on no return value
+_outcomes: list[bool] = []  # whether each run of a sweep succeeded; Hydra does not return it
 
 
 def run_command(run: Callable[[], None], settings_name: str, settings_type: type) -> None:
@@ -18,13 +18,13 @@ def run_command(run: Callable[[], None], settings_name: str, settings_type: type
 
     Args:
         run: the function that ``hydra.main`` decorates.
-        settings_name: under which the YAML's defaults list refers to the settings' type.
-        settings_type: a dataclass; misspelt or mistyped settings fail before a model is loaded.
+        settings_name: the name of the type of the settings in the defaults list of the YAML file.
+        settings_type: a dataclass, so that misspelt or mistyped settings fail before a model is loaded.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors in settings reach us, and leave as one line
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors in settings instead of printing them
     sys.argv[1:] = quote_free_text(sys.argv[1:])
     register_settings(settings_name, settings_type)
     try:
@@ -39,16 +39,21 @@ def run_command(run: Callable[[], None], settings_name: str, settings_type: type
 
 
 def register_settings(name: str, settings_type: type) -> None:
-    """Make the type of a command's settings known to Hydra."""
+    """Register the type of a command's settings with Hydra."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=name, node=settings_type)
 
 
 def attempt(body: Callable[[], bool], log: logging.Logger, *, if_interrupted: str) -> None:
-    """Run the body of a command, which returns whether all went well.
+    """Run the body of a command once, and remember whether it succeeded.
 
-    An error becomes one line in the log, and a sweep continues with its next run.
+    An error is logged as one line, and a sweep continues with its next run.
+
+    Args:
+        body: the work of the command; returns whether it succeeded completely.
+        log: where errors are logged.
+        if_interrupted: what the user is told after Ctrl-C, such as where to find the results so far.
     """
     try:
         is_complete = body()
@@ -62,7 +67,7 @@ def attempt(body: Callable[[], bool], log: logging.Logger, *, if_interrupted: st
 
 
 def _exit_interrupted() -> NoReturn:
-    """Exit with 130 at once. Where an import was interrupted, Python would otherwise end by the signal."""
+    """Exit with code 130 at once; after an interrupt during an import, Python itself would die by the signal."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -70,7 +75,7 @@ def _exit_interrupted() -> NoReturn:
 
 
 def free_texts(settings: Any, name: str) -> list[str]:
-    """The texts of a setting as typed, even where one is OmegaConf's mark of a missing value ("???")."""
+    """The texts of a setting as they were typed, even if one is ``???``, which means a missing value to OmegaConf."""
     from omegaconf import OmegaConf
 
     texts = OmegaConf.to_container(settings[name], resolve=True)

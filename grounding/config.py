@@ -1,6 +1,6 @@
-"""Settings: where they are, how they are read as plain values, and how parts are built from them.
+"""Settings as plain values, and the parts that are built from them.
 
-Hydra appears here and in the command lines alone; everything else takes plain arguments.
+Only this file and the command lines use Hydra; everything else takes plain arguments.
 """
 
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf
 
 @dataclass
 class ScoringSettings:
-    """How regions are scored and thinned out; what is None comes from the attention method's own ``scoring``."""
+    """Settings of scoring and suppression (see `grounding.pipeline.Scoring`)."""
 
-    area_exponent: Any  # None, a number, or a number each for segments and boxes
+    area_exponent: Any  # γ: a number, or one each for segments and boxes; None for those of the attention option
     overlap: float
     count: int
-    clothing_weight: float | None
+    clothing_weight: float | None  # None for that of the attention option
 
 
 @dataclass
 class GroundSettings:
-    """The settings of ``python -m grounding``; misspelt or mistyped ones fail before a model is loaded."""
+    """Settings of ``python -m grounding``. Misspelt or mistyped settings fail before a model is loaded."""
 
     model: Any
     attention: Any
@@ -40,7 +40,7 @@ class GroundSettings:
 
 
 def settings_error(error: BaseException) -> str:
-    """The message of an error of Hydra or OmegaConf, which has several lines, as one line."""
+    """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
     return " ".join(message.split())
 
@@ -49,7 +49,7 @@ def plain_settings(name: str, settings: Any) -> dict[str, Any]:
     """The settings of a group, such as ``proposals``, as plain values.
 
     Raises:
-        ValueError: none is chosen, or a value is missing.
+        ValueError: no option of the group is chosen, or a value is missing.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -67,15 +67,21 @@ def plain_settings(name: str, settings: Any) -> dict[str, Any]:
 
 
 def build_part(settings: dict[str, Any]) -> Any:
-    """The part, such as a proposer, that the plain settings of a group describe.
+    """Build the part, such as a proposer, that the plain settings of a group describe.
+
+    ``_target_`` names the class or function that is called with the other settings as keyword arguments. With
+    ``_partial_: true``, the result is a function that still waits for further arguments.
 
     Raises:
-        ValueError: it cannot be made of its settings.
+        ValueError: the part cannot be built from its settings.
+
+    >>> build_part({"_target_": "grounding.scoring.AreaExponents", "segments": 0.4, "boxes": 0.25})
+    AreaExponents(segments=0.4, boxes=0.25)
     """
     from hydra.utils import get_method
 
-    # Hydra's own `instantiate` would resolve texts once more, and "${" in a path is no interpolation.
-    values = {name: _built(value) for name, value in settings.items()}
+    # Hydra's own `instantiate` would resolve texts a second time, and take "${" in a path for an interpolation.
+    values = {name: _build_nested(value) for name, value in settings.items()}
     is_partial = values.pop("_partial_", False)
     try:
         target = get_method(values.pop("_target_"))
@@ -84,20 +90,37 @@ def build_part(settings: dict[str, Any]) -> Any:
         raise ValueError(settings_error(error)) from error
 
 
-def _built(value: Any) -> Any:
+def _build_nested(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return build_part(value) if "_target_" in value else {name: _built(part) for name, part in value.items()}
+    return build_part(value) if "_target_" in value else {name: _build_nested(part) for name, part in value.items()}
+
+
+def part_modules(settings: dict[str, Any]) -> list[str]:
+    """The modules that define the parts, nested ones too, that the plain settings of a group describe.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    from hydra.utils import get_method
+
+    found = [module for value in settings.values() if isinstance(value, dict) for module in part_modules(value)]
+    if "_target_" not in settings:
+        return found
+    try:
+        return [*found, str(get_method(settings["_target_"]).__module__)]
+    except Exception as error:
+        raise ValueError(settings_error(error)) from error
 
 
 @dataclass(frozen=True)
 class GrounderSettings:
-    """The plain settings that a grounder is built from; see `grounding.pipeline.Grounder.from_settings`."""
+    """Plain settings from which `grounding.pipeline.Grounder.from_settings` builds a grounder."""
 
     model: dict[str, Any]
     attention: dict[str, Any]
     proposals: dict[str, Any]
-    area_exponents: dict[str, Any]  # γ by the kind of regions: segments, boxes
+    area_exponents: dict[str, Any]  # γ for segments and for boxes
     overlap: float
     count: int
     clothing_weight: float
@@ -105,13 +128,13 @@ class GrounderSettings:
 
 
 def grounder_settings(settings: Any) -> GrounderSettings:
-    """The plain settings of a grounder from those of a command.
+    """Derive the plain settings of a grounder from the composed settings of a command.
 
-    What ``scoring`` leaves open is taken from the attention option, whose own ``scoring`` holds the values that were
-    chosen for it.
+    Values that are None in ``scoring`` are taken from the attention option, which has a ``scoring`` of its own with the
+    values that were chosen for it.
 
     Raises:
-        ValueError: a group is not chosen, or a value is missing or makes no sense.
+        ValueError: no option of a group is chosen, or a value is missing or malformed.
     """
     attention = plain_settings("attention", settings.attention)
     chosen = attention.get("scoring", {})
@@ -130,10 +153,10 @@ def grounder_settings(settings: Any) -> GrounderSettings:
 
 
 def _by_kind(given: Any, chosen: Any) -> dict[str, Any]:
-    """γ for segments and for boxes: as given on the command line, else as chosen for the attention."""
+    """γ for segments and for boxes: the given one, or else the one chosen for the attention option."""
     exponent = chosen if given is None else given
     if exponent is None:
-        raise ValueError("scoring.area_exponent must be given, since the attention option has none of its own")
+        raise ValueError("scoring.area_exponent must be given, because the attention option has none of its own")
     values = exponent if isinstance(exponent, dict) else {"segments": exponent, "boxes": exponent}
     if values.keys() != {"segments", "boxes"}:
         raise ValueError(f"scoring.area_exponent is a number, or one each for segments and boxes, got {exponent!r}")
@@ -141,7 +164,7 @@ def _by_kind(given: Any, chosen: Any) -> dict[str, Any]:
 
 
 def _without_scoring(attention: dict[str, Any]) -> dict[str, Any]:
-    """The settings of an attention method and of the methods that it is made of, without their ``scoring``."""
+    """The settings of an attention method, and of those that it consists of, without their ``scoring``."""
     return {
         name: _without_scoring(value) if isinstance(value, dict) else value
         for name, value in attention.items()
@@ -150,10 +173,13 @@ def _without_scoring(attention: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose_model(model: str | Path) -> list[str]:
-    """The overrides that choose a model by its name, or a checkpoint by its folder.
+    """The overrides that choose a model by name, or a checkpoint by its folder.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: there is no such model and no such folder.
+
+    >>> choose_model("googlenet")
+    ['model=googlenet']
     """
     names = sorted(path.stem for path in Path(CONFIG_DIR).glob("model/*.yaml"))
     if model in names:
@@ -164,7 +190,7 @@ def choose_model(model: str | Path) -> list[str]:
 
 
 def compose_grounder(overrides: list[str]) -> GrounderSettings:
-    """The settings of the default grounder, changed as on the command line, such as by ``attention=cmwp``.
+    """Compose the settings of a grounder from the defaults and overrides such as ``attention=cmwp``.
 
     Raises:
         ValueError: there is no such setting.

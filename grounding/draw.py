@@ -1,4 +1,4 @@
-"""Pictures of groundings: photo and boxes, captions in the same colours, an attention map for each phrase."""
+"""Pictures of groundings: the photo with its boxes, the captions in the same colours, an attention map a phrase."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -14,31 +14,35 @@ from grounding.images import to_pixels
 from grounding.records import GroundedPhrase, Grounding
 from grounding.scoring import enlarge
 
-WIDTH = 960  # of a picture, pixels
+# Lengths are in pixels of the picture.
+WIDTH = 960
 MARGIN = 16
-TALLEST = 640  # photo in a picture, pixels
+TALLEST = 640  # height of the photo, at most
 TILES = 4  # maps in a row
 MOST_TILES = 24
-OPACITY = 0.8  # power of the map that makes its opacity
+OPACITY = 0.8  # exponent that turns attention into opacity
 INK, FAINT, PAPER = "#202124", "#6f7378", "#ffffff"
-# Twelve hues that are told apart on a photo and legible on paper.
+# Twelve hues, distinct on a photo and legible on white.
 COLOURS = (
     "#d6322b", "#1f6fd1", "#17913f", "#b5179e", "#d97706", "#0e8f94",
     "#7038d8", "#8a6d00", "#e0447c", "#3f4fae", "#5c8a00", "#a3461b",
 )  # fmt: skip
+# Letters without a canonical decomposition, by the plain letters that replace them.
 PLAIN = dict(zip("–—‘’“”•…ßøØłŁœŒæÆđĐı", "--''\"\"*.soOlLoOaAdDi", strict=True))
-FONTS = (  # where the built-in font lacks a script
+FONTS = (  # tried in this order for scripts that the built-in font lacks
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arialuni.ttf", "NotoSansCJK-Regular.ttc",
     "NotoSansCJKsc-Regular.otf", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "Arial.ttf", "arial.ttf",
 )  # fmt: skip
 
 
 def draw_grounding(image: Tensor, grounding: Grounding) -> Image.Image:
-    """A picture of one photo: boxes, captions, attention maps.
+    """Draw a photo with its boxes, captions and attention maps.
+
+    A phrase of which no word is known gets a thin box, the first proposal, and no label.
 
     Args:
         image: the photo, (3, H, W) in [0, 1].
-        grounding: of this photo.
+        grounding: the phrases of this photo with their regions.
     """
     photo = to_pil(image)
     parts = [_photo_with_boxes(photo, grounding), *_captions(grounding), *_maps(photo, grounding)]
@@ -52,7 +56,7 @@ def draw_grounding(image: Tensor, grounding: Grounding) -> Image.Image:
 
 
 def draw_sheet(pictures: Sequence[Image.Image], *, columns: int = 2) -> Image.Image:
-    """Several pictures side by side, each in the column that is shortest so far."""
+    """Arrange pictures in columns; each goes to the column that is shortest so far."""
     columns = min(columns, len(pictures))
     heights = [0] * columns
     places = []
@@ -67,17 +71,17 @@ def draw_sheet(pictures: Sequence[Image.Image], *, columns: int = 2) -> Image.Im
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """A photo (3, H, W) in [0, 1] as a PIL image."""
+    """Convert a photo (3, H, W) in [0, 1] to a PIL image."""
     return Image.fromarray(to_pixels(image))
 
 
 def colour_of(index: int) -> str:
-    """The colour of a phrase, by its place among the phrases of a photo."""
+    """The colour of a phrase, given its index among the phrases of a photo."""
     return COLOURS[index % len(COLOURS)]
 
 
 def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
-    """The photo in grey, the map over it: the stronger the attention, the more opaque and the hotter."""
+    """Lay an attention map (h, w) over the photo in grey: the stronger the attention, the hotter and more opaque."""
     enlarged = enlarge(attention, (photo.height, photo.width))
     strength = (enlarged / enlarged.max().clamp(min=1e-30)).numpy()
     heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -87,7 +91,7 @@ def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
 
 
 def fit(photo: Image.Image, width: int, height: int) -> tuple[Image.Image, float]:
-    """A photo in another size, as large as fits, and its scale."""
+    """Scale a photo to the largest size that fits into width and height; return it with the scale."""
     scale = min(width / photo.width, height / photo.height)
     size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
     return photo.resize(size, Image.Resampling.LANCZOS), scale
@@ -99,7 +103,7 @@ def _photo_with_boxes(photo: Image.Image, grounding: Grounding) -> Image.Image:
     taken: list[tuple[float, float, float, float]] = []
     for index, phrase in enumerate(grounding.phrases):
         if len(phrase.regions):
-            _draw_box(draw, phrase, index, scale, is_sure=phrase.is_attended)
+            _draw_box(draw, phrase, index, scale)
     for index, phrase in enumerate(grounding.phrases):
         if len(phrase.regions) and phrase.is_attended:
             _draw_label(draw, phrase, index, scale, fitted.size, taken)
@@ -111,12 +115,12 @@ def _corners(phrase: GroundedPhrase, scale: float) -> tuple[float, float, float,
     return x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, phrase: GroundedPhrase, index: int, scale: float, *, is_sure: bool) -> None:
+def _draw_box(draw: ImageDraw.ImageDraw, phrase: GroundedPhrase, index: int, scale: float) -> None:
     corners = _corners(phrase, scale)
-    if is_sure:
+    if phrase.is_attended:
         draw.rectangle(corners, outline="white", width=5)
         draw.rectangle(corners, outline=colour_of(index), width=3)
-    else:  # no word of it is known: the proposals' own first, a guess
+    else:  # a guess: the first proposal
         draw.rectangle(corners, outline=colour_of(index), width=1)
 
 
@@ -128,8 +132,8 @@ def _draw_label(
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
 ) -> None:
-    """The phrase on its box, moved down where another label is already."""
-    text = _shortened(phrase.text, size[0] - 8, 16)
+    """Write the phrase on its box, further down where another label is in the way."""
+    text = _shorten(phrase.text, size[0] - 8, 16)
     font = _font(16, text)
     x1, y1, _, _ = _corners(phrase, scale)
     width, height = font.getlength(text) + 8, 22
@@ -138,14 +142,14 @@ def _draw_label(
     while any(left < t[2] and t[0] < left + width and top < t[3] and t[1] < top + height for t in taken):
         top += height
     if top + height > size[1]:
-        return  # the caption below names the colour
+        return  # there is no room left; the caption below the photo has the colour
     taken.append((left, top, left + width, top + height))
     draw.rectangle((left, top, left + width, top + height), fill=colour_of(index))
     draw.text((left + 4, top + 2), text, fill="white", font=font)
 
 
 def _captions(grounding: Grounding) -> list[Image.Image]:
-    """Each caption, its phrases in their colours, broken into lines."""
+    """Draw each caption, broken into lines, with its phrases in their colours."""
     images = []
     for number, caption in enumerate(grounding.captions):
         font = _font(22, caption)
@@ -155,19 +159,19 @@ def _captions(grounding: Grounding) -> list[Image.Image]:
             if phrase.caption == number:
                 start, end = phrase.span
                 colours[start:end] = [colour_of(index)] * (end - start)
-        lines = _broken(caption, font, WIDTH - 4 * MARGIN)
+        lines = _break_lines(caption, font, WIDTH - 4 * MARGIN)
         image = Image.new("RGB", (WIDTH - 2 * MARGIN, 30 * len(lines)), PAPER)
         draw = ImageDraw.Draw(image)
         for row, (start, end) in enumerate(lines):
-            for first, last in _runs(colours, start, end):
+            for first, last in _stretches(colours, start, end):
                 left = MARGIN + font.getlength(caption[start:first])
                 draw.text((left, 30 * row), caption[first:last], fill=colours[first], font=font)
         images.append(image)
     return images
 
 
-def _broken(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
-    """Where lines start and end, at white space where there is some; at most eight lines."""
+def _break_lines(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
+    """Break text at white space where possible: the start and end of each line, for at most eight lines."""
     lines: list[tuple[int, int]] = []
     start = 0
     while start < len(text) and len(lines) < 8:
@@ -184,8 +188,8 @@ def _broken(text: str, font: FreeTypeFont, width: int) -> list[tuple[int, int]]:
     return lines or [(0, 0)]
 
 
-def _runs(colours: list[str], start: int, end: int) -> list[tuple[int, int]]:
-    """Stretches of one colour."""
+def _stretches(colours: list[str], start: int, end: int) -> list[tuple[int, int]]:
+    """The start and end of each stretch of characters of one colour."""
     if start == end:
         return []
     cuts = [i for i in range(start + 1, end) if colours[i] != colours[i - 1]]
@@ -193,7 +197,7 @@ def _runs(colours: list[str], start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
-    """Rows of attention maps, one map a phrase."""
+    """Draw the attention maps of the phrases, in rows."""
     if not grounding.phrases:
         return []
     width = (WIDTH - (TILES + 1) * MARGIN) // TILES
@@ -207,12 +211,12 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
         else:
             shown = overlay(small, phrase.attention)
         if len(phrase.regions):
-            _draw_box(ImageDraw.Draw(shown), phrase, index, scale, is_sure=phrase.is_attended)
+            _draw_box(ImageDraw.Draw(shown), phrase, index, scale)
         tile.paste(shown, ((width - shown.width) // 2, 0))
-        title = _shortened(phrase.text, width, 16)
+        title = _shorten(phrase.text, width, 16)
         draw.text((0, small.height + 2), title, fill=colour_of(index), font=_font(16, title))
         note = _note(phrase)
-        draw.text((0, small.height + 24), _shortened(note, width, 13), fill=FAINT, font=_font(13, note))
+        draw.text((0, small.height + 24), _shorten(note, width, 13), fill=FAINT, font=_font(13, note))
         tiles.append(tile)
     rows = []
     for first in range(0, len(tiles), TILES):
@@ -227,10 +231,11 @@ def _note(phrase: GroundedPhrase) -> str:
     skipped = f"unknown: {', '.join(phrase.skipped_words)}" if phrase.skipped_words else ""
     if phrase.is_attended:
         return skipped or "all words known"
-    return skipped or "no word to look for"
+    return skipped or "no words to look for"
 
 
-def _shortened(text: str, width: int, size: int) -> str:
+def _shorten(text: str, width: int, size: int) -> str:
+    """Text with single spaces, cut with an ellipsis where it is wider than this in the font of a size."""
     text = " ".join(text.split())
     font = _font(size, text)
     text = _drawable(text, font)
@@ -243,12 +248,12 @@ def _shortened(text: str, width: int, size: int) -> str:
 
 
 def _font(size: int, text: str) -> FreeTypeFont:
-    """The built-in font, or a system's font where the text has letters that it lacks."""
+    """The built-in font, or a font of the system where the text has letters that the built-in one lacks."""
     return _font_for(size, "".join(sorted({character for character in text if ord(character) > 0x7E})))
 
 
 def _drawable(text: str, font: FreeTypeFont) -> str:
-    """The text with letters that the font lacks replaced by plain ones, one for one: é by e, a dash by a hyphen."""
+    """Replace letters that the font lacks by plain ones, one for one: é by e, a dash by a hyphen."""
     return "".join(
         character if character < "\x7f" or _has(font, character) else _plain(character, font) for character in text
     )
@@ -276,5 +281,5 @@ def _font_for(size: int, exotic: str) -> FreeTypeFont:
 
 @lru_cache(maxsize=4096)
 def _has(font: FreeTypeFont, character: str) -> bool:
-    """Whether a font draws something of its own for a character; what it lacks looks like a private code point."""
+    """Whether a font has a character. Those that it lacks are drawn like a private code point."""
     return bytes(font.getmask(character)) != bytes(font.getmask("\U0010fffd"))

@@ -1,10 +1,14 @@
-"""The example photos, which the commands use where none is named."""
+"""The example photos, which the commands use when no photo is named."""
 
 from pathlib import Path
 
 
 def example_photos() -> dict[Path, str]:
-    """The four photos of scikit-image's wheel that the commands use by default, each with a caption of ours."""
+    """The paths of four photos in scikit-image's package, each with a caption of ours.
+
+    >>> {path.name: caption for path, caption in example_photos().items()}["chelsea.png"]
+    'A tabby cat with green eyes'
+    """
     from skimage.data import data_dir
 
     captions = {

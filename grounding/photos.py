@@ -1,4 +1,4 @@
-"""Which photos: all below a folder, or those that a file lists."""
+"""Lists of photos: all photos in a folder, or those that a file lists."""
 
 import csv
 import json
@@ -10,20 +10,27 @@ from typing import Any
 
 from grounding.images import EXTENSIONS
 
-TABLES = (".jsonl", ".csv", ".parquet")  # with columns
+TABLES = (".jsonl", ".csv", ".parquet")  # manifests with columns
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos by name, in order, each once; a name is a path from ``folder``, or a whole one."""
+    """Photos by name, in order, each once.
+
+    Args:
+        folder: where relative names start.
+        names: paths relative to ``folder``, or absolute ones.
+        sizes: (height, width) in pixels to which photos are stretched before anything else (see
+            `grounding.images.stretch`), for those names that need it.
+    """
 
     folder: Path
     names: list[str]
-    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # see `grounding.images.stretch`; of some names
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def photos_below(path: str) -> Photos:
-    """All photos in a folder and its subfolders, by name.
+    """Find all photos in a folder and its subfolders, sorted by name.
 
     Raises:
         ValueError: there is no such folder, or no photo in it.
@@ -43,12 +50,12 @@ def photos_below(path: str) -> Photos:
 
 
 def photos_listed(path: str) -> Photos:
-    """The photos that a file lists, with paths from the file's own folder.
+    """Read a list of photos, whose relative paths start at the list's own folder.
 
-    The file is ``.txt``, one path a line, or a table that ``rows`` reads, with the paths in ``image``.
+    The file is ``.txt`` with one path a line, or a table that `rows` reads, with the paths in the column ``image``.
 
     Raises:
-        ValueError: there is no such file, it is of another kind, a line makes no sense, or it lists nothing.
+        ValueError: there is no such file, it is of another kind, a line is malformed, or no photo is listed.
     """
     manifest = Path(path).expanduser()
     if manifest.suffix.lower() not in (".txt", *TABLES):
@@ -63,16 +70,17 @@ def photos_listed(path: str) -> Photos:
 
 
 def rows(manifest: Path, *columns: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a table of photos, each with its line number, from 1; ``image`` is a path in each of them.
+    """Read a table of photos row by row: the number of each line, from 1, and its values by column.
 
     Args:
-        manifest: a file ``.jsonl``, one object a line, ``.csv`` with a header, or ``.parquet``; read row by row.
-        columns: what rows must have beside ``image``.
+        manifest: a file ``.jsonl`` with one object a line, ``.csv`` with a header, or ``.parquet``. Its column
+            ``image`` holds the path of each photo.
+        columns: names of the columns that must be there beside ``image``.
 
     Raises:
-        ValueError: there is no such file, it is of another kind, it lacks a column, or a line makes no sense.
+        ValueError: there is no such file, it is of another kind, it lacks a column, or a line is malformed.
     """
-    readers = {".jsonl": _of_json, ".csv": _of_csv, ".parquet": _of_parquet}
+    readers = {".jsonl": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     if not manifest.is_file():
         raise ValueError(f"{manifest}: no such file")
     if manifest.suffix.lower() not in readers:
@@ -81,7 +89,7 @@ def rows(manifest: Path, *columns: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _lines(manifest: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers."""
+    """The lines of a text file that are not blank, with their numbers from 1."""
     if not manifest.is_file():
         raise ValueError(f"{manifest}: no such file")
     try:
@@ -91,7 +99,7 @@ def _lines(manifest: Path) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{manifest}: cannot be read: {error}") from None
 
 
-def _of_json(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(manifest):
         try:
             values = json.loads(line)
@@ -104,7 +112,7 @@ def _of_json(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, di
         yield number, values
 
 
-def _of_csv(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as lines:
             table = csv.DictReader(lines)
@@ -117,7 +125,7 @@ def _of_csv(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dic
         raise ValueError(f"{manifest}: cannot be read: {error}") from None
 
 
-def _of_parquet(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet_rows(manifest: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         import pyarrow
         import pyarrow.parquet

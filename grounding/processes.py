@@ -1,4 +1,4 @@
-"""Work on many things at once, in processes of their own."""
+"""Work on many items at once, in several processes."""
 
 import multiprocessing
 import os
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-AHEAD = 4  # items that wait for each process
-PATIENCE = 5.0  # seconds without a result, after which we say so
+ITEMS_AHEAD = 4  # items that wait for each process
+PATIENCE = 5.0  # seconds without a result until the caller is told
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Work = TypeVar("Work")
@@ -23,18 +23,21 @@ Result = TypeVar("Result")
 def in_processes(
     start: Callable[[Work], Callable[[Item], Result]], work: Work, items: Iterable[Item], *, processes: int
 ) -> Iterator[Result | None]:
-    """What workers make of items, as it is found, in any order; None where there has been nothing for a while.
+    """Work on items in several processes; results come in the order in which they are finished.
 
     Args:
-        start: makes the worker of each process, of which libraries start one thread.
-        work: what workers are made of. It travels to each process, as items and results do.
-        items: what there is to do.
-        processes: how many.
+        start: makes a worker, a function of an item; called once in each process. Libraries start one thread there.
+        work: argument of `start`. It is pickled and sent to each process, as items and results are.
+        items: items to work on; a few are taken ahead of the processes.
+        processes: number of processes.
+
+    Yields:
+        The results; None whenever nothing has been finished for some seconds.
 
     Raises:
         ChildProcessError: a process died.
     """
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries as a process starts
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # libraries read these when a process starts
     others = multiprocessing.active_children()
     # Not forked: torch may hang in a copy of a process that has used it.
     spawn = multiprocessing.get_context("spawn")
@@ -44,7 +47,7 @@ def in_processes(
     try:
         while True:
             with _interrupts_later():
-                pending |= {pool.submit(_do, item) for item in islice(waiting, AHEAD * processes - len(pending))}
+                pending |= {pool.submit(_do, item) for item in islice(waiting, ITEMS_AHEAD * processes - len(pending))}
             if not pending:
                 return
             done, pending = wait(pending, PATIENCE, FIRST_COMPLETED)
@@ -54,35 +57,35 @@ def in_processes(
                 yield future.result()
     except BrokenProcessPool:
         raise ChildProcessError("a process was killed, perhaps for want of memory") from None
-    except BaseException:  # such as Ctrl-C: nobody waits for what they are at
+    except BaseException:  # such as Ctrl-C: nobody waits for the results of the items in progress
         for process in multiprocessing.active_children():
             if process not in others:
                 process.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        del pool  # and with it its semaphores, of which Python would warn after an exit in haste
+        del pool  # and with it its semaphores, of which Python would warn if the interpreter exited now
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_worker: list[Callable[[Any], Any]] = []  # of this process
+_workers: list[Callable[[Any], Any]] = []  # the one worker of this process
 
 
 def _start(start: Callable[[Any], Callable[[Any], Any]], work: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.append(start(work))
+    _workers.append(start(work))
 
 
 def _do(item: Any) -> Any:
-    return _worker[0](item)
+    return _workers[0](item)
 
 
 def _end_with_parent() -> None:
-    """Else a process waits for ever for a parent that was killed."""
+    """Exit when the parent process does; otherwise a process would wait for ever for a parent that was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -91,7 +94,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Hold back Ctrl-C. Processes that start meanwhile never get it; they end with their parent."""
+    """Hold back Ctrl-C. Processes that start within the block never receive it; they end with their parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -2,10 +2,10 @@
 
 import re
 
-FREE_TEXT = ("image", "caption", "phrases")  # settings whose values are any text that a person types, repeatable
+FREE_TEXT = ("image", "caption", "phrases")  # settings that take any text and may be given several times
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
-    *("output", "results", "predictions", "model.checkpoint", "proposals.path"),
+    *("output", "results", "tables", "readme", "predictions", "model.checkpoint", "proposals.path"),
     *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
     *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
 )
@@ -38,9 +38,12 @@ def quote_free_text(arguments: list[str]) -> list[str]:
 
 
 def quote(text: str) -> str:
-    """Text as a value that Hydra and OmegaConf hand on unchanged.
+    """Quote text as a value that Hydra and OmegaConf return unchanged.
 
-    In a quoted string, backslashes count only before a quote, and before ``${``, which would be an interpolation.
+    In a quoted string, a backslash is special only before a quote, or before ``${``, which would be an interpolation.
+
+    >>> print(quote("it's $5, ${x}"))
+    'it\\'s $5, \\${x}'
     """
     text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
     text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", text)

@@ -1,4 +1,4 @@
-"""What the stages hand on. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
+"""Records that stages hand on. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a phrase that may name something."""
+    """A word of a phrase, other than articles, pronouns, prepositions and the like."""
 
-    lemma: str  # lower case
+    lemma: str  # in lower case
     is_noun: bool
 
 
@@ -20,16 +20,26 @@ class Phrase:
     """A noun phrase of a caption."""
 
     text: str
-    span: tuple[int, int]  # characters in the caption, end exclusive
-    caption: int  # index among the captions of a photo
+    span: tuple[int, int]  # start and end in the caption, in characters, end exclusive
+    caption: int  # index among the captions of the photo
     words: tuple[Word, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Regions of a photo, best first."""
+    """Regions of a photo, best first.
 
-    boxes: Tensor  # (N, 4)
+    Indexing with a slice or a tensor selects regions.
+
+    Raises:
+        ValueError: boxes and scores have other shapes.
+
+    >>> regions = Regions(torch.tensor([[0, 0, 9, 9], [3, 4, 5, 6]]), torch.tensor([0.8, 0.5]))
+    >>> len(regions), regions[1:].boxes.tolist()
+    (2, [[3, 4, 5, 6]])
+    """
+
+    boxes: Tensor  # (N, 4), xyxy
     scores: Tensor  # (N,)
 
     def __post_init__(self) -> None:
@@ -47,12 +57,21 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class Segments(Regions):
-    """Regions with outlines, sets of superpixels; ``boxes`` are around them.
+    """Regions with outlines: sets of superpixels, with the boxes around them.
 
-    Indexing keeps what it selects as segments, over the same superpixels.
+    Indexing selects segments over the same superpixels.
+
+    >>> superpixels = torch.tensor([[0, 0, 1], [2, 2, 1]])
+    >>> boxes = torch.tensor([[0, 0, 2, 2], [2, 0, 3, 2]])
+    >>> segments = Segments(boxes, torch.ones(2), superpixels, (torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1])))
+    >>> segments.areas()
+    tensor([4, 2])
+    >>> segments.mask(0)
+    tensor([[ True,  True, False],
+            [ True,  True, False]])
     """
 
-    superpixels: Tensor  # (h, w), the superpixel of each pixel of the photo, or of a smaller copy, from 0
+    superpixels: Tensor  # (h, w), the superpixel of each pixel, from 0, of the photo or of a smaller copy
     members: tuple[Tensor, Tensor]  # CSR (offsets, indices): segment i is indices[offsets[i]:offsets[i + 1]]
 
     def __getitem__(self, keep: Tensor | slice) -> "Segments":
@@ -65,15 +84,19 @@ class Segments(Regions):
         return Segments(self.boxes[keep], self.scores[keep], self.superpixels, (kept, members))
 
     def areas(self) -> Tensor:
-        """Pixels of ``superpixels`` in each segment, (N,) int64."""
+        """The number of pixels of each segment, (N,) int64, at the size of ``superpixels``."""
         offsets, indices = self.members
-        most = int(indices.max()) + 1 if len(indices) else 0  # a superpixel of a smaller copy may have no pixels
-        pixels = torch.bincount(self.superpixels.flatten().long(), minlength=most)
+        count = int(indices.max()) + 1 if len(indices) else 0  # a superpixel of a smaller copy may have no pixels
+        pixels = torch.bincount(self.superpixels.flatten().long(), minlength=count)
         running = torch.nn.functional.pad(pixels[indices.long()].cumsum(0), (1, 0))
         return running[offsets[1:].long()] - running[offsets[:-1].long()]
 
     def mask(self, index: int) -> Tensor:
-        """The pixels of one segment, (h, w) bool; raises IndexError where there is none of this index."""
+        """The pixels of one segment, (h, w) bool, at the size of ``superpixels``.
+
+        Raises:
+            IndexError: there is no segment with this index.
+        """
         index = range(len(self))[index]
         offsets, indices = self.members
         return torch.isin(self.superpixels, indices[offsets[index] : offsets[index + 1]])
@@ -81,21 +104,22 @@ class Segments(Regions):
 
 @dataclass(frozen=True, eq=False)
 class GroundedPhrase:
-    """A phrase and where it is."""
+    """A phrase with the regions of the photo that it may mean."""
 
     text: str
-    span: tuple[int, int]
-    caption: int
-    words: tuple[str, ...]  # those that the model knows
-    skipped_words: tuple[str, ...]  # those that it does not
-    regions: Regions  # by attention, or in the proposals' own order where no word is known
+    span: tuple[int, int]  # start and end in the caption, in characters, end exclusive
+    caption: int  # index among the captions of the photo
+    words: tuple[str, ...]  # words that the model knows
+    skipped_words: tuple[str, ...]  # words that the model does not know
+    regions: Regions  # best first: by attention, or in the order of the proposals where no word is known
     attention: Tensor | None  # (h, w), non-negative, of the whole photo; None where no word is known
-    # Share of the winning probability that reached the layer, in [0, 1], the mean over words; None where not measured.
+    # The share of the winning probability that reached the layer, in [0, 1], averaged over the words; None where the
+    # attention method does not measure it.
     reached: float | None = None
 
     @property
     def is_attended(self) -> bool:
-        """Whether attention found something and ranked the regions; otherwise their order is the proposals' own."""
+        """Whether there is attention that ranked the regions; otherwise they are in the order of the proposals."""
         return self.attention is not None and bool(self.attention.any())
 
 
@@ -108,7 +132,7 @@ class Grounding:
     phrases: tuple[GroundedPhrase, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; attention maps apart."""
+        """All values but the attention maps, as plain Python values for JSON."""
         return {
             "size": list(self.size),
             "captions": list(self.captions),

@@ -1,4 +1,4 @@
-"""Which output units of a classifier a word means."""
+"""Vocabularies: the words that a classifier knows, and the output units that each word means."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +10,22 @@ from torch import Tensor
 
 from grounding.records import Word
 
-FOLDER = Path(__file__).resolve().parent / "vocabularies"  # of those that come with the package
-MOST_UNITS = 1_000_000  # of a table; a larger number is a slip
+FOLDER = Path(__file__).resolve().parent / "vocabularies"  # vocabularies that come with the package
+MOST_UNITS = 1_000_000  # a larger number in a table is a mistake
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Words and the output units that each means.
+    """Words and the output units that each of them means.
 
     Args:
-        units: of each word, each unit once.
-        size: how many output units there are.
-        nouns: words that count only where they are nouns, so that an orange dress is no fruit.
-        counts: how many training photos had a word, where that is known.
+        units: the output units of each word, without repetition.
+        size: the number of output units of the classifier.
+        nouns: words that are known only where they are nouns, so that an orange dress is no fruit.
+        counts: the number of training photos with each word, where it is known.
+
+    Raises:
+        ValueError: a word means no unit, a unit twice or one that does not exist, or it has a negative count.
     """
 
     units: dict[str, tuple[int, ...]]
@@ -41,20 +44,24 @@ class Vocabulary:
                 raise ValueError(f"vocabulary: {word!r} is a noun or has a count, but means no unit")
         for word, count in self.counts.items():
             if count < 0:
-                raise ValueError(f"vocabulary: {word!r} was in {count} photos")
+                raise ValueError(f"vocabulary: {word!r} has the count {count}, which is negative")
 
     def __contains__(self, word: str) -> bool:
         return word in self.units
 
     @cached_property
     def _longest(self) -> int:
-        """How many words the longest compound has."""
+        """Number of words in the longest compound."""
         return max((word.count(" ") + 1 for word in self.units), default=1)
 
     def match(self, words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The known words of a phrase, and the others; neighbours that form a known compound are one word.
+        """Divide the words of a phrase into known and unknown ones, each once, in the order of the phrase.
 
-        Each known word stands once, in the order of the phrase.
+        Neighbours that form a known compound count as one word.
+
+        >>> vocabulary = Vocabulary({"fire truck": (0,), "red": (1,)}, size=2)
+        >>> vocabulary.match([Word("big", False), Word("red", False), Word("fire", True), Word("truck", True)])
+        (('red', 'fire truck'), ('big',))
         """
         known: list[str] = []
         skipped: list[str] = []
@@ -73,24 +80,29 @@ class Vocabulary:
         return tuple(dict.fromkeys(known)), tuple(dict.fromkeys(skipped))
 
     def prior(self, word: str) -> Tensor:
-        """P(A0) of a known word: uniform over its units, (units,)."""
+        """The prior distribution P(A0) of a known word, uniform over its units; (size,) float32, with sum 1.
+
+        >>> Vocabulary({"dog": (0, 3)}, size=4).prior("dog")
+        tensor([0.5000, 0.0000, 0.0000, 0.5000])
+        """
         prior = torch.zeros(self.size)
         prior[list(self.units[word])] = 1 / len(self.units[word])
         return prior
 
 
 def read_vocabulary(name: str | Path) -> Vocabulary:
-    """A vocabulary by the name of one in the package, such as ``imagenet``, or by the path of a table.
+    """Read a vocabulary: by name one that comes with the package, such as ``imagenet``, or by path a table.
 
-    A line of the table is a word, a tab, and its units: numbers and ranges, separated by spaces ("151-268 537"); after
-    another tab, how many training photos had the word. A line that starts with # is a comment, save that
+    A line of the table consists of a word, a tab, and its units as numbers and ranges separated by spaces
+    (``151-268 537``). After another tab, the number of training photos with the word may follow. Lines that start with
+    # are comments, with three exceptions:
 
-    - ``# units: 1000`` tells the number of units,
-    - ``# nouns``: from there on, words count only where they are nouns,
-    - ``# words``: from there on, words count as any part of speech, as they do at the top.
+    - ``# units: 1000`` states the number of units,
+    - ``# nouns`` makes the words below it known only where they are nouns,
+    - ``# words`` makes the words below it known as any part of speech, as they are at the top.
 
     Raises:
-        ValueError: there is no such table, or a line is not of this form.
+        ValueError: there is no such table, or a line is malformed.
     """
     path = FOLDER / f"{name}.tsv"
     if isinstance(name, Path) or not path.exists():
@@ -103,22 +115,21 @@ def read_vocabulary(name: str | Path) -> Vocabulary:
     counts: dict[str, int] = {}
     nouns: set[str] = set()
     size = None
-    are_nouns = False
+    in_nouns = False
     for number, line in enumerate(lines, 1):
         try:
             if line.startswith("# units:"):
                 size = _number(line.removeprefix("# units:"))
             elif line.startswith("#"):
-                are_nouns = {"# nouns": True, "# words": False}.get(line.strip(), are_nouns)
+                in_nouns = {"# nouns": True, "# words": False}.get(line.strip(), in_nouns)
             elif line:
-                word, runs, *count = line.split("\t")
-                meant = tuple(unit for run in runs.split() for unit in _run(run))
-                if count:
-                    (counts[word],) = map(int, count)
-                if word in units:
+                word, ranges, *count = line.split("\t")
+                if word in units or len(count) > 1:
                     raise ValueError
-                units[word] = meant
-                if are_nouns:
+                units[word] = tuple(unit for text in ranges.split() for unit in _range(text))
+                if count:
+                    counts[word] = int(count[0])
+                if in_nouns:
                     nouns.add(word)
         except ValueError:
             raise ValueError(
@@ -132,7 +143,7 @@ def read_vocabulary(name: str | Path) -> Vocabulary:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _run(text: str) -> range:
+def _range(text: str) -> range:
     first, _, last = text.partition("-")
     return range(_number(first), _number(last or first) + 1)
 
@@ -145,17 +156,25 @@ def _number(text: str) -> int:
 
 
 def format_vocabulary(vocabulary: Vocabulary) -> str:
-    """A vocabulary as the table that `read_vocabulary` reads; nouns come last.
+    r"""Write a vocabulary as a table for `read_vocabulary`, nouns last.
 
     Raises:
-        ValueError: a word is empty, begins with # or holds a tab or a line break.
+        ValueError: a word is empty, begins with #, or contains a tab or a line break.
+
+    >>> format_vocabulary(Vocabulary({"dog": (0, 1, 2), "red": (3,)}, size=4, nouns=frozenset({"dog"})))
+    '# units: 4\nred\t3\n# nouns\ndog\t0-2\n'
     """
     for word in vocabulary.units:
         if word.splitlines() != [word] or "\t" in word or word.startswith("#"):
-            raise ValueError(f"vocabulary: {word!r} cannot stand in a table: empty, or with #, tab or line break")
-    of_any_kind = [_line(vocabulary, word) for word in vocabulary.units if word not in vocabulary.nouns]
-    nouns = [_line(vocabulary, word) for word in vocabulary.units if word in vocabulary.nouns]
-    lines = [f"# units: {vocabulary.size}", *of_any_kind, *(["# nouns", *nouns] if nouns else [])]
+            raise ValueError(
+                f"vocabulary: {word!r} cannot be written to a table: words are not empty, start with no #, "
+                "and contain no tab or line break"
+            )
+    lines = [f"# units: {vocabulary.size}"]
+    lines += [_line(vocabulary, word) for word in vocabulary.units if word not in vocabulary.nouns]
+    if vocabulary.nouns:
+        lines.append("# nouns")
+        lines += [_line(vocabulary, word) for word in vocabulary.units if word in vocabulary.nouns]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -167,11 +186,15 @@ def _line(vocabulary: Vocabulary, word: str) -> str:
 
 
 def as_ranges(units: Iterable[int]) -> str:
-    """Numbers as text, runs shortened: [3, 4, 5, 9] is "3-5 9"."""
-    runs: list[list[int]] = []
+    """Write numbers as text, in ascending order, with consecutive ones as ranges.
+
+    >>> as_ranges([9, 3, 4, 5])
+    '3-5 9'
+    """
+    ranges: list[list[int]] = []
     for unit in sorted(units):
-        if runs and runs[-1][1] == unit - 1:
-            runs[-1][1] = unit
+        if ranges and ranges[-1][1] == unit - 1:
+            ranges[-1][1] = unit
         else:
-            runs.append([unit, unit])
-    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+            ranges.append([unit, unit])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proposals.edge_boxes import EdgeBoxes
     from proposals.mcg import MCG, SCG
-    from proposals.readers import Published
+    from proposals.published import Published
     from proposals.store import Stored
 
 __all__ = ["MCG", "SCG", "EdgeBoxes", "Published", "Stored"]
 
-_HOMES = {"EdgeBoxes": "edge_boxes", "MCG": "mcg", "SCG": "mcg", "Published": "readers", "Stored": "store"}
+_HOMES = {"EdgeBoxes": "edge_boxes", "MCG": "mcg", "SCG": "mcg", "Published": "published", "Stored": "store"}
 
 
 def __getattr__(name: str) -> Any:

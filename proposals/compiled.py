@@ -1,4 +1,4 @@
-"""Loops that numba compiles."""
+"""Compilation of numeric loops to machine code, by numba."""
 
 from typing import Any
 
@@ -6,8 +6,15 @@ from numba import njit
 
 
 def compiled(function: Any) -> Any:
-    """Compile a function of arrays, and keep the result for later runs where a folder for it can be written to."""
+    """Compile a function of arrays on its first call, and keep the machine code on disk for later processes.
+
+    Threads can run the machine code side by side. Dividing by zero in it gives infinity or NaN.
+
+    The first call in a fresh installation waits for the compiler, so that the functions here keep to what compiles
+    quickly: numbers, indexing, ``np.empty`` and ``np.full``. Slices that are assigned to, ``np.sort``,
+    ``np.concatenate``, ``heapq`` and arithmetic of whole arrays take up to two seconds each; they belong outside.
+    """
     try:
-        return njit(cache=True)(function)
-    except RuntimeError:  # no such folder
-        return njit(function)
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # numba found no folder that it can write to
+        return njit(nogil=True, error_model="numpy")(function)

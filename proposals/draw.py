@@ -10,19 +10,20 @@ from grounding.draw import COLOURS, MARGIN, PAPER, WIDTH, fit, to_pil
 from grounding.records import Regions, Segments
 
 COLUMNS = 5
-TALLEST = 1200  # pixels that the pictures of a row have among them
-DIMMED = 0.3  # of what is not in a region
+TALLEST = 1200  # pixels, sum of the heights of a row's pictures at most
+DIMMED = 0.3  # brightness that is left outside a region
 
 
 def draw_regions(
     image: Tensor, regions: Regions, *, count: int = 20, contours: NDArray[np.float64] | None = None
 ) -> Image.Image:
-    """A picture of the first regions of a photo, with outlines where they have some; best first, row by row.
+    """A picture of the first regions of a photo, with outlines where there are some; best first, row by row.
 
     Args:
         image: the photo, (3, H, W) in [0, 1].
-        regions: of this photo.
-        contours: a contour map of the photo, of any size, to be drawn beside it; dark where strong.
+        regions: regions of this photo, best first.
+        count: number of regions at most.
+        contours: a contour map of the photo, of any size, which is drawn beside it, dark where it is strong.
     """
     photo = to_pil(image)
     large = [photo]
@@ -57,7 +58,7 @@ def _tile(image: Tensor, regions: Regions, index: int) -> Image.Image:
 
 
 def _row(pictures: list[Image.Image], columns: int) -> Image.Image:
-    """Pictures side by side, each as wide as its column lets it be."""
+    """Pictures side by side, each as wide as its column allows."""
     width = (WIDTH - MARGIN) // columns - MARGIN
     small = [fit(picture, width, TALLEST // columns)[0] for picture in pictures]
     row = Image.new("RGB", (WIDTH, max(picture.height for picture in small) + MARGIN), PAPER)

@@ -16,23 +16,31 @@ SMALLEST = 16  # pixels; a photo with a shorter side has no room for boxes
 
 
 class EdgeBoxes:
-    """Boxes of a photo, ranked by the contours that they contain; with the authors' settings.
+    """Proposes boxes of a photo, ranked by the contours that they contain; with the authors' settings.
+
+    Threads may share one: a call changes nothing in it.
 
     Args:
-        count: how many boxes at most.
+        count: number of boxes at most.
         step: α, the IoU of neighbouring boxes in the search.
-        overlap: β, the IoU above which a box gives way to a better one.
-        least_score: of a box that is kept.
-        least_area: of a box, in pixels of the photo as it is searched.
-        widest: a box's longer side over its shorter one, at most.
-        longest_side: to which larger photos are scaled first, in pixels.
-        edges: ``learned`` by the edge network, or of the colour's ``gradient``.
-        scales: at which learned edges are looked for.
-        weights: of the edge network; the package's own by default.
-        device: where the edge network runs.
+        overlap: β, the IoU above which a box is suppressed by a better one.
+        least_score: least score of a box.
+        least_area: least area of a box, in pixels of the photo as it is searched.
+        widest: greatest ratio of a box's longer side to its shorter one.
+        longest_side: larger photos are first scaled down to this, in pixels.
+        edges: ``learned`` by the edge network, or the colour's ``gradient``.
+        scales: scales of the photo at which learned edges are detected.
+        weights: weights of the edge network; the package's own by default.
+        device: where the edge network runs; ``auto`` is a GPU where there is one.
 
     Raises:
-        ValueError: a setting is out of its range, or the weights cannot be read.
+        ValueError: a setting is out of its range, the weights cannot be read, or the device cannot be used.
+
+    >>> photo = np.full((100, 150, 3), 40, np.uint8)
+    >>> photo[30:70, 40:110] = (200, 60, 60)
+    >>> regions = EdgeBoxes(count=10, edges="gradient")(photo)
+    >>> [round(edge, -1) for edge in regions.boxes[0].tolist()]
+    [40.0, 30.0, 110.0, 70.0]
     """
 
     def __init__(
@@ -48,7 +56,7 @@ class EdgeBoxes:
         edges: str = "learned",
         scales: Sequence[float] = (0.5, 1.0),
         weights: str | Path | None = None,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         check_limits(
             "EdgeBoxes",
@@ -61,9 +69,9 @@ class EdgeBoxes:
             longest_side=(longest_side, SMALLEST, 100_000),
         )
         if edges not in ("learned", "gradient"):
-            raise ValueError(f"EdgeBoxes: edges are learned or gradient, got {edges!r}")
+            raise ValueError(f"EdgeBoxes: edges must be learned or gradient, got {edges!r}")
         self.detect = gradient_edges if edges == "gradient" else EdgeDetector(weights, scales=scales, device=device)
-        # Made for edges of structured forests, most of which are weak; squared, learned ones are like them.
+        # The search was made for edges of structured forests, most of which are weak, as learned ones are when squared.
         self.power = 1 if edges == "gradient" else 2
         self.count = int(count)
         self.step = step
@@ -83,11 +91,11 @@ class EdgeBoxes:
         height, width = loaded.shape[-2:]
         pixels = shrink(loaded, self.longest_side)
         del loaded  # large, and no longer needed
-        size = (pixels.shape[1], pixels.shape[0])
-        if min(size) < SMALLEST:
+        rows, columns = pixels.shape[:2]
+        if min(rows, columns) < SMALLEST:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
         edges = self.detect(pixels)
-        search = cv2.ximgproc.createEdgeBoxes(  # anew for each photo: what it found before would change what it finds
+        search = cv2.ximgproc.createEdgeBoxes(  # a new one for each photo: the last photo would change its results
             alpha=self.step,
             beta=self.overlap,
             minScore=self.least_score,
@@ -100,7 +108,7 @@ class EdgeBoxes:
             return Regions(torch.zeros(0, 4), torch.zeros(0))
         boxes = np.asarray(found, dtype=np.float32)  # x, y, width, height
         boxes[:, 2:] += boxes[:, :2]
-        boxes *= np.array([width / size[0], height / size[1]] * 2, np.float32)
+        boxes *= np.array([width / columns, height / rows] * 2, np.float32)
         boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         ranked = Regions(torch.from_numpy(boxes), torch.from_numpy(np.asarray(scores, dtype=np.float32).ravel()))
         return ranked[ranked.scores.argsort(descending=True, stable=True)]

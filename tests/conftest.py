@@ -1,7 +1,12 @@
 """What several test files share."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by torch: its threads do not spin where cores are busy
+
 import pytest
 import torch
+from command_settings import QUICK
 from hypothesis import HealthCheck, settings
 from skimage import data
 
@@ -14,11 +19,30 @@ settings.load_profile("project")
 
 @pytest.fixture(scope="session")
 def grounder():
-    """The default grounder."""
+    """The default grounder, which takes seconds for a photo. Tests must not change it."""
     return Grounder.load()
+
+
+@pytest.fixture(scope="session")
+def quick_grounder():
+    """A grounder that takes a fraction of a second for a photo. Tests must not change it."""
+    return Grounder.load(None, *QUICK)
 
 
 @pytest.fixture(scope="session")
 def examples():
     """The photos that come with scikit-image, by name."""
     return {name: getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
+
+
+@pytest.fixture(scope="session")
+def example_groundings(grounder, examples):
+    """The example photos, each grounded once with the default grounder, by name."""
+    captions = {
+        "astronaut": ["a space shuttle"],
+        "chelsea": ["a tabby cat"],
+        "coffee": ["a cup of coffee", "An ineffable quiddity beside a spoon"],
+        "rocket": ["a rocket"],
+    }
+    groundings = grounder([examples[name] for name in captions], list(captions.values()))
+    return dict(zip(captions, groundings, strict=True))

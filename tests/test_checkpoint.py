@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_settings import QUICK
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-import grounding.checkpoint
 from grounding import Grounder
-from grounding.checkpoint import load_checkpoint, save_checkpoint
+from grounding.checkpoint import load_checkpoint, loading, save_checkpoint, saving
 from grounding.config import choose_model
 from grounding.models import (
     Architecture,
@@ -21,20 +21,10 @@ from grounding.models import (
     with_units,
 )
 from grounding.vocabulary import Vocabulary
-from train.networks import join
 
 WORDS = Vocabulary({"cat": (0,), "dog": (1, 2), "red": (3,)}, 4, frozenset({"cat", "dog"}), {"cat": 9})
 METRICS = {"step": 200, "precision": 0.25}
 FILES = ["metrics.json", "model.safetensors", "settings.json", "vocabulary.tsv"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads that share a busy core wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +63,7 @@ def outputs(classifier):
     return classifier.network(x)
 
 
-def test_what_is_loaded_is_what_was_saved(folder, small):
+def test_a_loaded_classifier_is_the_one_that_was_saved(folder, small):
     loaded = load_checkpoint(checkpoint=str(folder))
     assert torch.equal(outputs(loaded), outputs(small))
     assert not loaded.network.training
@@ -84,23 +74,26 @@ def test_what_is_loaded_is_what_was_saved(folder, small):
     assert [path.name for path in folder.parent.iterdir()] == ["tags"]
 
 
-def test_weights_carry_their_metrics(folder):
+def test_the_weights_have_the_metrics_as_metadata(folder):
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["metrics"]) == METRICS
     assert json.loads((folder / "metrics.json").read_text()) == METRICS
     assert json.loads((folder / "settings.json").read_text())["training"] == {"steps": 200}
 
 
-def test_a_head_alone_is_small_and_gets_the_packaged_rest(lite2, tmp_path):
+def test_a_head_alone_is_saved_without_the_packaged_weights(lite2, tmp_path):
     save(tmp_path / "head", lite2, only_head=True)
     assert sorted(load_file(tmp_path / "head" / "model.safetensors")) == ["classifier.bias", "classifier.weight"]
     assert torch.equal(outputs(load_checkpoint(checkpoint=tmp_path / "head")), outputs(lite2))
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_units_that_come_with_the_package_are_not_stored(lite2, tmp_path, half):
+def test_packaged_units_of_a_head_are_not_stored(lite2, tmp_path, half):
     base = efficientnet_lite2_imagenet(layer="blocks.5.0.bn1", window=8, short_side=64)
-    joined = join(lite2, base, 1)
+    joined = with_units(lite2, Vocabulary(WORDS.units | {"tabby": (4 + 281,)}, 4 + 1000))
+    with torch.no_grad():
+        for own, *parts in zip(*(c.network.classifier.parameters() for c in (joined, lite2, base)), strict=True):
+            own.copy_(torch.cat(parts))
     save(tmp_path / "head", joined, only_head=True, half=half)
     stored = load_file(tmp_path / "head" / "model.safetensors")
     assert {name: len(value) for name, value in stored.items()} == {"classifier.bias": 4, "classifier.weight": 4}
@@ -110,22 +103,22 @@ def test_units_that_come_with_the_package_are_not_stored(lite2, tmp_path, half):
     torch.testing.assert_close(outputs(loaded), outputs(joined), atol=tolerance, rtol=0)
     torch.testing.assert_close(outputs(loaded)[:, 4:], outputs(base), atol=tolerance, rtol=0)
     with torch.no_grad():
-        joined.network.classifier.weight[-1] += 1  # no longer the package's
+        joined.network.classifier.weight[-1] += 1  # differs from the packaged weights
     save(tmp_path / "own", joined, only_head=True, half=half)
     assert len(load_file(tmp_path / "own" / "model.safetensors")["classifier.bias"]) == 1004
 
 
-def test_a_head_alone_is_refused_where_the_rest_would_be_lost(small, lite2, tmp_path):
+def test_a_head_alone_is_refused_where_other_weights_would_be_lost(small, lite2, tmp_path):
     with pytest.raises(ValueError, match=r"only_head=true is for timm's tf_efficientnet_lite2.* not for torchvision's"):
         save(tmp_path / "head", small, only_head=True)
     trained = with_units(lite2, WORDS)
     trained.network.bn2.running_mean[3] += 0.1
-    with pytest.raises(ValueError, match=r"lose bn2\.running_mean, which is not as packaged: say only_head=false"):
+    with pytest.raises(ValueError, match=r"lose bn2\.running_mean, .*: use only_head=false"):
         save(tmp_path / "head", trained, only_head=True)
     assert not (tmp_path / "head").exists()
 
 
-def test_half_precision_keeps_what_it_could_not_hold(tmp_path):
+def test_tensors_too_large_for_half_precision_stay_in_single_precision(tmp_path):
     options = {"layer": "x", "window": None, "short_side": 64}
     classifier = with_units(timm_classifier(name="tf_efficientnet_lite0", pretrained=False, **options), WORDS)
     network = classifier.network
@@ -159,7 +152,7 @@ def test_saving_and_loading_draw_no_random_numbers(folder, lite2, tmp_path):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_training_renews_its_checkpoint_and_nothing_else(folder, small):
+def test_saving_again_replaces_the_weights_and_metrics_alone(folder, small):
     (folder / "training").mkdir()
     (folder / "training" / "state").write_text("a state")
     trained = with_units(small, WORDS)
@@ -169,15 +162,15 @@ def test_a_training_renews_its_checkpoint_and_nothing_else(folder, small):
     assert (folder / "training" / "state").read_text() == "a state"
 
 
-def test_a_folder_with_the_trainers_own_things_becomes_a_checkpoint(small, tmp_path):
+def test_a_folder_with_other_files_becomes_a_checkpoint(small, tmp_path):
     (tmp_path / "tags" / "training").mkdir(parents=True)
     save(tmp_path / "tags", small)
     assert torch.equal(outputs(load_checkpoint(checkpoint=tmp_path / "tags")), outputs(small))
 
 
-def test_a_checkpoint_of_another_training_is_left_alone(folder, small):
+def test_a_checkpoint_of_another_training_run_is_left_alone(folder, small):
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"settings\.json belongs to another training: choose another folder"):
+    with pytest.raises(ValueError, match=r"settings\.json belongs to another training run: choose another folder"):
         save(folder, small, settings={"steps": 300})
     with pytest.raises(ValueError, match=r"vocabulary\.tsv belongs to another training"):
         save(folder, replace(small, vocabulary=Vocabulary({"cow": (0,)}, 4)))
@@ -188,7 +181,7 @@ def test_a_checkpoint_of_another_training_is_left_alone(folder, small):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_checkpoint_whole(folder, small, error, monkeypatch):
+def test_a_failed_write_leaves_the_old_checkpoint_whole(folder, small, error, monkeypatch):
     before = contents(folder)
 
     def fail(*_):
@@ -202,7 +195,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_whole(folder, small, error
 
 
 @pytest.mark.parametrize("failing", [(os, "replace"), (Path, "rename")])
-def test_a_first_write_that_fails_leaves_nothing(small, tmp_path, failing, monkeypatch):
+def test_a_failed_first_write_leaves_nothing(small, tmp_path, failing, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
@@ -212,22 +205,22 @@ def test_a_first_write_that_fails_leaves_nothing(small, tmp_path, failing, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_checkpoint_until_all_is_written(small, tmp_path, monkeypatch):
-    write = grounding.checkpoint.write_file
+def test_a_folder_is_no_checkpoint_until_all_files_are_written(small, tmp_path, monkeypatch):
+    write = saving.write_file
 
     def fail_at_last(path, content):
         if path.name == "settings.json":
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(grounding.checkpoint, "write_file", fail_at_last)
+    monkeypatch.setattr(saving, "write_file", fail_at_last)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, small)
-    with pytest.raises(ValueError, match=r"is no checkpoint, .*: it lacks settings\.json$"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint .*: it lacks settings\.json$"):
         load_checkpoint(checkpoint=tmp_path)
 
 
-def test_what_could_not_be_loaded_is_not_saved(small, tmp_path):
+def test_a_classifier_that_could_not_be_loaded_is_not_saved(small, tmp_path):
     with pytest.raises(ValueError, match="whose architecture has no name"):
         save(tmp_path / "tags", replace(small, architecture=None))
     with pytest.raises(ValueError, match=r"is not torchvision's squeezenet1_0 with a head of 4 units: features\.0"):
@@ -272,8 +265,14 @@ def with_file(name, content):
 
 SQUEEZENET = {"library": "torchvision", "name": "squeezenet1_1"}
 BROKEN = {
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"no checkpoint, .* lacks model\.safetens"),
-    "no vocabulary": (lambda folder: (folder / "vocabulary.tsv").unlink(), r"no checkpoint, .* lacks vocabulary\.tsv"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        r"is not a checkpoint .* lacks model\.safetens",
+    ),
+    "no vocabulary": (
+        lambda folder: (folder / "vocabulary.tsv").unlink(),
+        r"is not a checkpoint .* lacks vocabulary\.tsv",
+    ),
     "no folder": (shutil.rmtree, "no checkpoint '.*tags': there is no such folder, and the package has"),
     "truncated": (
         lambda folder: os.truncate(folder / "model.safetensors", 10_000),
@@ -342,7 +341,7 @@ BROKEN = {
     ),
     "a wrong vocabulary": (
         with_file("vocabulary.tsv", b"cat\t0\ndog\t1\n"),
-        r"model\.safetensors: its network has 4 units, but vocabulary\.tsv 2: a wrong vocabulary\?",
+        r"model\.safetensors: the network has 4 units, but vocabulary\.tsv has 2: a wrong vocabulary\?",
     ),
     "a broken vocabulary": (with_file("vocabulary.tsv", b"cat 0\n"), r"vocabulary\.tsv, line 1: expected"),
     "an empty vocabulary": (with_file("vocabulary.tsv", b""), "at least one output unit"),
@@ -350,7 +349,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_checkpoint_is_named_in_one_line(folder, kind):
+def test_the_error_of_a_broken_checkpoint_names_it_in_one_line(folder, kind):
     break_it, message = BROKEN[kind]
     break_it(folder)
     with pytest.raises(ValueError, match=message) as raised:
@@ -360,8 +359,8 @@ def test_a_broken_checkpoint_is_named_in_one_line(folder, kind):
     assert len(str(raised.value)) < 1000
 
 
-def test_a_checkpoint_of_the_package_has_a_name(folder, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(grounding.checkpoint, "PACKAGED", folder.parent)
+def test_a_packaged_checkpoint_is_loaded_by_its_name(folder, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "PACKAGED", folder.parent)
     monkeypatch.chdir(tmp_path)
     assert torch.equal(outputs(load_checkpoint(checkpoint="tags")), outputs(small))
     for name in ("stag", "", "a\0b"):
@@ -372,20 +371,19 @@ def test_a_checkpoint_of_the_package_has_a_name(folder, small, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "name", ["it's a 'run', no. 1", "a=b, c: d; {e} [f]", "${oc.env:HOME} \\${x}", "???", "null", "猫\\"]
 )
-def test_a_grounder_takes_a_checkpoint_by_its_folder_whatever_its_name(small, tmp_path, name, monkeypatch):
+def test_a_grounder_loads_a_checkpoint_from_a_folder_of_any_name(small, tmp_path, name, monkeypatch):
     save(tmp_path / name, small)
     monkeypatch.chdir(tmp_path)
-    quick = ("proposals=edge_boxes", "proposals.edges=gradient", "attention.signed=compose")
     for model in (name, Path(name), tmp_path / name, str(tmp_path / name)):
         assert choose_model(model) == choose_model(tmp_path / name)
-    grounder = Grounder.load(name, *quick, "model.short_side=96")
+    grounder = Grounder.load(name, *QUICK, "attention.signed=compose", "model.short_side=96")
     assert torch.equal(outputs(grounder.attention.classifier), outputs(small))
     assert grounder.attention.classifier.short_side == 96
     (grounding,) = grounder([torch.rand(3, 70, 90)], phrases=[["red dog"]])
     assert grounding.phrases[0].words == ("red", "dog")
 
 
-def test_a_grounder_says_what_else_a_model_may_be(tmp_path, monkeypatch):
+def test_an_unknown_model_is_answered_with_the_names_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "googlenet").mkdir()
     assert choose_model("googlenet") == ["model=googlenet"]
@@ -393,5 +391,5 @@ def test_a_grounder_says_what_else_a_model_may_be(tmp_path, monkeypatch):
     for model in ("nonet", "runs/nonet", Path("nonet"), ""):
         with pytest.raises(ValueError, match=r"neither a model \(.*googlenet.*\) nor the folder of a checkpoint$"):
             Grounder.load(model)
-    with pytest.raises(ValueError, match=r"googlenet is no checkpoint, .*: it lacks settings\.json, vocabulary\.tsv"):
+    with pytest.raises(ValueError, match=r"googlenet is not a checkpoint .*: it lacks settings\.json, vocabulary\.tsv"):
         Grounder.load(Path("googlenet"))

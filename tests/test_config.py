@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 from command_settings import composed
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_method
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from grounding.checkpoint import load_checkpoint
 from grounding.command_line import free_texts
 from grounding.config import CONFIG_DIR
-from grounding.quoting import quote, quote_free_text
+from grounding.quoting import quote_free_text
 
 AWKWARD = [
     'A man, 40 (left), says "hi"',
@@ -40,19 +42,14 @@ def test_awkward_text_arrives_as_typed(text):
     assert free_texts(composed(*quote_free_text([f"caption={text}"])), "caption") == [text]
 
 
-@settings(max_examples=50)
-@given(st.text())
-def test_any_text_arrives_as_typed(text):
-    assert free_texts(composed(f"caption=[{quote(text)}]"), "caption") == [text]
+@settings(max_examples=15)
+@given(st.lists(st.text() | st.text(alphabet="\\'\"${}[]=,: a"), min_size=1, max_size=30))
+def test_any_texts_arrive_as_typed(texts):
+    typed = composed(*quote_free_text([f"caption={text}" for text in texts]))
+    assert free_texts(typed, "caption") == texts
 
 
-@settings(max_examples=50)
-@given(st.text(alphabet="\\'\"${}[]=,: a"))
-def test_any_mixture_of_special_characters_arrives_as_typed(text):
-    assert free_texts(composed(f"image=[{quote(text)}]"), "image") == [text]
-
-
-def test_texts_given_several_times_form_a_list_and_other_settings_are_left_alone():
+def test_texts_given_several_times_form_a_list_and_other_settings_stay():
     arguments = ["caption=A cat, big", "device=cpu", "caption=It's", "image=a=b.jpg", "-m", "scoring.count=1,2"]
     quoted = quote_free_text(arguments)
     assert quoted[1:2] + quoted[3:] == ["device=cpu", "-m", "scoring.count=1,2"]
@@ -62,7 +59,7 @@ def test_texts_given_several_times_form_a_list_and_other_settings_are_left_alone
 
 
 @pytest.mark.parametrize("path", [path for path in AWKWARD if path != "???"])
-def test_awkward_paths_arrive_as_typed_but_a_sweep_tries_several(path):
+def test_awkward_paths_arrive_as_typed_but_in_a_sweep_commas_separate_them(path):
     words = [f"proposals.path={path}", "proposals=stored"]
     assert composed(*quote_free_text(words)).proposals.path == path
     assert quote_free_text(["proposals.path=a.h5,b.h5", "-m"]) == ["proposals.path=a.h5,b.h5", "-m"]
@@ -71,28 +68,89 @@ def test_awkward_paths_arrive_as_typed_but_a_sweep_tries_several(path):
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in Path(CONFIG_DIR).glob("*/*.yaml") if path.parent.name != "experiment"
 )
+# Values that differ from the constructor's default on purpose: those of variants, and `signed` for any network.
+DEVIATIONS = {
+    ("attention", "best"): {
+        "parts.coarse.signed",
+        "parts.fine.signed",
+        "parts.whole.signed",
+        "parts.whole.contrastive",
+    },
+    ("attention", "cmwp"): {"signed"},
+    ("attention", "mwp"): {"signed", "contrastive"},
+    ("proposals", "edge_boxes_200"): {"count"},
+    ("proposals", "scg"): {"scales", "candidates"},
+}
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_of_every_group_fits_the_signature_of_its_target(group, option):
-    config = {"data": "propose", "task": "train", "preset": "eval"}.get(group, "ground")
-    if group == "preset":
-        settings = composed(f"+preset@presets.mine={option}", config=config).presets.mine
-    else:
-        settings = composed(f"{group}={option}", config=config)[group]
-    part = OmegaConf.to_container(settings)
-    target = get_method(part.pop("_target_"))
-    part.pop("_partial_", None)
-    part.pop("scoring", None)  # what was chosen for an attention method, which the pipeline takes
+def option(group, name):
+    """The plain settings of an option of a group."""
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return OmegaConf.to_container(compose(overrides=[f"+{group}={name}"])[group])
+
+
+def deviations(part, prefix=""):
+    """The values of a part, and of the parts that it consists of, that are not the constructor's defaults."""
+    target = get_method(part["_target_"])
     parameters = inspect.signature(target).parameters
-    assert set(part) <= set(parameters)
-    for name, value in part.items():  # a default of the constructor is not contradicted by the main options
+    for name, value in part.items():
+        if name in ("_target_", "_partial_", "scoring"):  # the pipeline takes the scoring of an attention method
+            continue
+        assert name in parameters, f"{part['_target_']} takes no {prefix}{name}"
         default = parameters[name].default
-        if (group, option) in (
-            ("proposals", "edge_boxes"),
-            ("proposals", "mcg"),
-        ) and default is not inspect.Parameter.empty:
-            assert json.dumps(value) == json.dumps(default)  # lists and tuples are alike
+        is_reference = isinstance(value, str) and value.startswith("${")
+        if is_part(value):
+            yield from deviations(value, f"{prefix}{name}.")
+        elif isinstance(value, dict) and any(map(is_part, value.values())):
+            for key, each in value.items():
+                yield from deviations(each, f"{prefix}{name}.{key}.")
+        elif default is not inspect.Parameter.empty and not is_reference and alike(value) != alike(default):
+            yield f"{prefix}{name}"
+
+
+def is_part(value):
+    return isinstance(value, dict) and "_target_" in value
+
+
+def alike(value):
+    """A value as JSON, in which lists and tuples are alike."""
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_fits_its_constructor_and_has_the_same_defaults(group, name):
+    assert set(deviations(option(group, name))) == DEVIATIONS.get((group, name), set())
+
+
+def test_the_default_command_is_pinned():
+    settings = composed(return_hydra_config=True)
+    choices = settings.hydra.runtime.choices
+    assert (choices.model, choices.attention, choices.proposals) == ("checkpoint", "best", "mcg")
+    assert settings.model.checkpoint == "efficientnet_lite2_tags"
+    assert (settings.scoring.overlap, settings.scoring.count) == (0.7, 10)
+    assert settings.proposals.count == 500
+    assert settings.attention.scales == {"coarse": 0.75, "fine": 1.5, "whole": 1.0}
+    assert settings.attention.scoring == {"area_exponent": {"segments": 0.4, "boxes": 0.25}, "clothing_weight": 0.6}
+
+
+def test_layer_window_and_size_of_every_model_are_pinned():
+    models = {name: option("model", name) for group, name in OPTIONS if group == "model"}
+    assert {name: (model["layer"], model["window"], model["short_side"]) for name, model in models.items()} == {
+        "checkpoint": (None, "as trained", None),
+        "efficientnet_lite2_imagenet": ("blocks.5.0.bn1", 8, 400),
+        "googlenet": ("maxpool2", 7, 300),
+        "mobilenet_v2": ("features.14.conv.0", 7, 300),
+        "resnet50": ("layer3", 7, 300),
+        "squeezenet1_1": ("features.5", 7, 300),
+        "timm": ("???", 7, 300),
+        "torchvision": ("???", 7, 300),
+        "vgg16": ("features.23", 7, 300),
+    }
+
+
+def test_layer_window_and_size_of_the_packaged_checkpoint_are_pinned():
+    classifier = load_checkpoint(checkpoint="efficientnet_lite2_tags")
+    assert (classifier.layer, classifier.window, classifier.short_side) == ("blocks.5.0.bn1", 8, 400)
 
 
 def test_a_misspelt_setting_fails():
@@ -102,7 +160,7 @@ def test_a_misspelt_setting_fails():
         composed("scoring.count=many")
 
 
-def test_partial_is_how_attention_waits_for_its_network():
+def test_attention_is_a_partial_that_waits_for_its_network():
     from hydra.utils import instantiate
 
     assert isinstance(instantiate(composed().attention), partial)

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.curves import COLUMNS, Board, draw_curves, write_log
+from train.curves import draw_curves
+from train.progress import COLUMNS, Board, write_log
 
 ROWS = [
-    {"step": 20, "epoch": 0.5, "rate": 1e-4, "loss": 9.87654321, "photos_per_second": 100.0},
-    {"step": 1234567, "epoch": 1.0, "rate": 1e-5, "loss": 5.0, "validation_loss": 6.0, "mean_ap": 0.25},
+    {"step": 20, "epoch": 0.5, "learning_rate": 1e-4, "loss": 9.87654321, "photos_per_second": 100.0},
+    {"step": 1234567, "epoch": 1.0, "learning_rate": 1e-5, "loss": 5.0, "validation_loss": 6.0, "mean_ap": 0.25},
 ]
 
 
-def test_the_table_has_what_was_measured_and_nothing_for_what_was_not(tmp_path):
+def test_values_that_were_not_measured_are_empty_in_the_table(tmp_path):
     write_log(tmp_path, ROWS, with_picture=True)
     first, second = csv.DictReader((tmp_path / "log.csv").read_text().splitlines())
     assert tuple(first) == COLUMNS
@@ -25,7 +26,7 @@ def test_the_table_has_what_was_measured_and_nothing_for_what_was_not(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.csv"]
 
 
-def test_the_picture_can_wait(tmp_path):
+def test_the_log_can_be_written_without_the_picture(tmp_path):
     write_log(tmp_path, ROWS, with_picture=False)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
@@ -54,7 +55,7 @@ def test_a_run_that_has_just_begun_has_a_picture_too(rows):
     assert Image.open(io.BytesIO(draw_curves(rows))).size[0] == 960
 
 
-def test_tensorboard_gets_what_was_measured(tmp_path):
+def test_tensorboard_gets_the_measured_values(tmp_path):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = Board(tmp_path / "board", 0)
     for row in ROWS:

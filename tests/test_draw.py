@@ -5,17 +5,16 @@ from PIL import Image, ImageFont
 
 from grounding.draw import (
     WIDTH,
-    _broken,
+    _break_lines,
     _drawable,
     _font,
     _has,
-    _shortened,
+    _shorten,
     colour_of,
     draw_grounding,
     draw_sheet,
     overlay,
 )
-from grounding.images import load_image
 from grounding.records import GroundedPhrase, Grounding, Regions
 
 
@@ -52,7 +51,7 @@ def test_any_caption_can_be_drawn(caption):
     assert picture.width == WIDTH
 
 
-def test_letters_that_no_font_has_are_replaced_one_for_one():
+def test_letters_that_a_font_lacks_are_replaced_one_for_one():
     text = "Une chatte tigrée – naïve, Straße"
     plain = _drawable(text, ImageFont.load_default(22))
     assert len(plain) == len(text)
@@ -60,21 +59,21 @@ def test_letters_that_no_font_has_are_replaced_one_for_one():
     assert _drawable(text, _font(22, text)).startswith("Une chatte tigr")
 
 
-def test_white_space_of_any_kind_is_one_space_in_a_label():
-    assert _shortened("a\n big\tcat", 500, 16) == "a big cat"
-    assert _shortened("a very long phrase indeed", 80, 16).endswith("...")
+def test_labels_have_single_spaces_and_are_cut_to_fit():
+    assert _shorten("a\n big\tcat", 500, 16) == "a big cat"
+    assert _shorten("a very long phrase indeed", 80, 16).endswith("...")
 
 
 def test_lines_cover_the_text_and_fit():
     text = "several words of a caption that goes on and on " * 3
     font = _font(22, text)
-    lines = _broken(text, font, 300)
+    lines = _break_lines(text, font, 300)
     assert len(lines) > 1
     assert all(font.getlength(text[start:end]) <= 300 for start, end in lines)
     assert " ".join(text[start:end] for start, end in lines).split() == text.split()
 
 
-def test_the_hottest_place_of_an_overlay_is_where_attention_is():
+def test_an_overlay_is_hottest_where_attention_is_strongest():
     attention = torch.zeros(4, 4)
     attention[1, 2] = 1
     heat = np.asarray(overlay(Image.new("RGB", (80, 80), "black"), attention), dtype=int)
@@ -97,6 +96,15 @@ def test_a_sheet_holds_all_pictures():
     assert np.asarray(sheet)[..., 1].mean() < 255 * 0.4
 
 
-def test_a_real_photo_is_drawn(grounder, examples):
-    (grounding,) = grounder([examples["coffee"]], ["A cup with an unheardof thingummy"])
-    assert draw_grounding(load_image(examples["coffee"]), grounding).height > 600
+def test_a_phrase_without_attention_has_a_thin_box_and_no_label():
+    photo = torch.full((3, 300, 400), 0.5)
+
+    def coloured_pixels(attention):
+        grounding = Grounding(("A cat",), (300, 400), (phrase("A cat", (0, 5), [100, 100, 300, 200], attention),))
+        in_photo = np.asarray(draw_grounding(photo, grounding))[: 300 * 640 // 300]
+        return (in_photo == hexadecimal(colour_of(0))).all(-1).sum()
+
+    attended, guessed = coloured_pixels(torch.rand(5, 6)), coloured_pixels(None)
+    outline = 2 * (200 + 100) * 640 / 300  # pixels of a line around the box
+    assert guessed == pytest.approx(outline, rel=0.02)
+    assert attended > 3 * outline * 0.98

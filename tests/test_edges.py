@@ -3,9 +3,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from proposals.edge_network import EdgeNetwork, fold, side_losses
 from proposals.edges import EdgeDetector, Edges, orientation_of, shrink, thin
-from train.edges import consensus_of
+from proposals.edges.network import EdgeNetwork, fold, side_losses
+from train.crops import edge_consensus
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_scales_are_averaged(detect):
     assert np.allclose(several.strength, mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 700), (15, 3), (31, 33), (333, 500)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (15, 3), (31, 33), (133, 200)])
 def test_any_size_has_edges_of_that_size(detect, size):
     edges = detect(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     assert edges.strength.shape == edges.orientation.shape == size
@@ -96,19 +96,32 @@ def test_consensus_counts_people_who_drew_nearby():
     segments[0, :, 10:] = 2
     segments[1, :, 11:] = 2  # a pixel away: the same edge
     segments[2, :, 16:] = 2
-    consensus = consensus_of(segments)
+    consensus = edge_consensus(segments)
     assert (consensus[:, 9:11] == 0.5).all()
     assert (consensus[:, 15] == 0.25).all()
     assert (consensus[:, [3, 12, 18]] == 0).all()
     segments[:, :6] = 0  # no photo there
-    assert (consensus_of(segments)[:8] == -1).all()
-    assert (consensus_of(segments)[8:, 15] == 0.25).all()
+    assert (edge_consensus(segments)[:8] == -1).all()
+    assert (edge_consensus(segments)[8:, 15] == 0.25).all()
 
 
 def test_large_photos_are_shrunk_as_said():
     assert shrink(torch.rand(3, 400, 900), 300).shape == (133, 300, 3)
     assert shrink(torch.rand(3, 40, 90), 300).shape == (40, 90, 3)
     assert shrink(torch.rand(3, 1, 9000), 300).shape == (1, 300, 3)
+
+
+def test_the_device_is_chosen_by_name():
+    assert EdgeDetector(device="cpu").device == torch.device("cpu")
+    assert EdgeDetector().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used"):
+        EdgeDetector(device="abacus")
+
+
+def test_edges_are_found_in_full_precision_whatever_surrounds_the_call(detect):
+    expected = detect.strength(square())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (detect.strength(square()) == expected).all()
 
 
 def test_wrong_weights_are_named(tmp_path):

@@ -1,6 +1,5 @@
-"""``python -m eval``, from photos to one result, with the default grounder and two small photos."""
+"""``python -m eval``, from photos to one result, with a small classifier and two small photos."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -10,62 +9,45 @@ from pathlib import Path
 import pytest
 import torch
 from command_settings import composed
-from PIL import Image
 from safetensors.torch import load_file
+from small_flickr30k import CAPTIONS, propose_boxes, propose_segments, small_classifier, small_grounder, write_photos
 
 import eval.__main__ as command
-from eval.evaluate import Gammas, candidates, find_instances, read_gammas, split_of
-from eval.flickr30k import annotated_photos, instances
-from eval.predicting import Clock, Keeping, predict
+from eval.flickr30k import annotated_photos
+from eval.gammas import read_gammas
+from eval.measured import find_instances
+from eval.predicting import Predictor, known_words
 from eval.predictions import read_predictions
+from eval.result import read_results
 from grounding.attention import ExcitationBackprop
 from grounding.quoting import quote_free_text
-from grounding.records import Regions
-from grounding.scoring import score_regions, suppress
 
 ROOT = Path(command.__file__).resolve().parent.parent
-CAPTIONS = {
-    "1": "[/EN#1/people A man] with [/EN#2/bodyparts short hair] smiles .\n[/EN#1/people The man] is here .\n",
-    "2": "[/EN#5/animals A tabby cat] looks at [/EN#0/notvisual it] , [/EN#6/other the xyzzy] .\n",
-}
-BOXES = {"1": {"1": (10, 10, 90, 120), "2": (30, 5, 80, 40)}, "2": {"5": (20, 20, 150, 100), "6": (1, 1, 20, 20)}}
-OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+SHOW = command.show  # before a fixture replaces it
+BOXES = {"zhang18", "iccv15", "mdetr_any", "mdetr_merged"}
 
 
 @pytest.fixture
 def data(tmp_path, examples):
     """Two photos with captions and boxes, which no split lists as test photos."""
-    (tmp_path / "photos").mkdir()
-    for part in ("Annotations", "Sentences"):
-        (tmp_path / "entities" / part).mkdir(parents=True)
-    for name, photo in (("1", "astronaut"), ("2", "chelsea")):
-        image = Image.fromarray(examples[photo])
-        image = image.resize((160, 160 * image.height // image.width))
-        image.save(tmp_path / "photos" / f"{name}.jpg")
-        objects = "".join(OBJECT.format(chain, *box) for chain, box in BOXES[name].items())
-        size = f"<size><width>{image.width}</width><height>{image.height}</height></size>"
-        annotation = f"<annotation>{size}{objects}</annotation>"
-        (tmp_path / "entities" / "Annotations" / f"{name}.xml").write_text(annotation)
-        (tmp_path / "entities" / "Sentences" / f"{name}.txt").write_text(CAPTIONS[name])
-    (tmp_path / "entities" / "test.txt").write_text("3\n")
+    write_photos(tmp_path, examples)
     return tmp_path
 
 
-def fixed(image):
-    """Proposals that need no computing."""
-    height, width = image.shape[-2:]
-    boxes = torch.tensor([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0, 1, 1], [0.1, 0.1, 0.9, 0.9], [0.2, 0.3, 0.6, 0.8]])
-    return Regions(boxes * torch.tensor([width, height, width, height]), torch.linspace(1, 0.2, 5))
+@pytest.fixture
+def photos(data):
+    return annotated_photos(data / "photos", data / "entities")
 
 
 @pytest.fixture
-def evaluate(data, grounder, monkeypatch):
-    """Run the command's body; its result, as it was written."""
+def evaluate(data, monkeypatch):
+    """Run the command's body without its tables; the result with the name given, as it was saved, and its folder."""
     runs = count()
-    monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: grounder.attention.classifier)
-    monkeypatch.setattr("proposals.MCG", lambda **settings: fixed)
+    monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: small_classifier())
+    monkeypatch.setattr("proposals.MCG", lambda **settings: propose_boxes)
+    monkeypatch.setattr(command, "show", lambda result, output: None)
 
-    def run(*words, name="c-MWP_MCG"):
+    def run(*words, name="c-MWP (MCG)"):
         folder = data / f"run{next(runs)}"
         folder.mkdir()
         here = (f"data.path={data / 'photos'}", f"data.entities={data / 'entities'}", f"output={data / 'out'}")
@@ -73,68 +55,93 @@ def evaluate(data, grounder, monkeypatch):
         settings = composed(*quote_free_text(list(words)), config="eval")
         choices = {"data": "flickr30k", "model": "checkpoint", "attention": "cmwp", "proposals": "mcg"}
         typed = command.Typed(choices, tuple(words))
+        before = saved(data)
         assert command.evaluate(settings, typed, folder)
-        (path,) = (data / "out" / "results").glob(f"{name}_??????.json")
-        return json.loads(path.read_text(encoding="utf-8")), folder
+        after = saved(data)
+        (path,) = [path for path in after if after[path] != before.get(path)]
+        (result,) = [one for one in read_results(path.parent) if one.name == name and path.name.endswith(file_end(one))]
+        return result, folder
 
     return run
 
 
-def test_a_result_says_what_was_measured_and_how(evaluate, data, capsys):
-    result, folder = evaluate("export=true")
-    manifest = result["manifest"]
-    assert result["name"] == "c-MWP (MCG)"
-    assert (manifest["photos"], manifest["captions"], manifest["phrases"]) == (2, 3, 5)
-    assert manifest["command"].startswith("python -m eval data.path=photos data.entities=entities output=out")
-    assert str(data) not in json.dumps(result)
-    assert manifest["gamma"]["value"] in (0, 0.25, 0.5, 0.75, 1)
-    assert result["coverage"] == {"phrases": 5, "known": 4}
-    assert result["seconds"]["photos"] == 2
-    assert set(result["gammas"]) == {"0.0", "0.25", "0.5", "0.75", "1.0"}
-    boxes = {"zhang18", "iccv15", "mdetr_any", "mdetr_merged"}
-    assert set(result["presets"]) == boxes | {"pointing_mg", "pointing_entity", "pointing_infoground"}
-    assert all(result["presets"][name]["all"]["instances"] == 5 for name in boxes)
-    assert result["presets"]["pointing_entity"]["all"]["instances"] == 4 - 1  # the xyzzy's box is small
-    printed = capsys.readouterr().out
-    assert "zhang18, 2 photos" in printed
-    assert {path.name for path in (data / "out").glob("tables.*")} == {
-        f"tables.{e}" for e in ("txt", "csv", "json", "png")
-    }
-    ranks = (folder / "phrases.csv").read_text(encoding="utf-8").splitlines()
-    assert ranks[0] == "photo,sentence,phrase,text,label,types,small,known,rank,within_reach"
-    assert ranks[1].startswith("1,0,0,A man,man,people,")
-    assert len(ranks) == 1 + 5
+def saved(data):
+    """The times of all saved results."""
+    return {path: path.stat().st_mtime_ns for path in (data / "out" / "results").glob("*.json")}
+
+
+def file_end(result):
+    return f"{result.manifest.identity[:6]}.json"
+
+
+def test_a_result_says_what_was_measured_and_how(evaluate, data):
+    result, _ = evaluate()
+    manifest = result.manifest
+    assert (manifest.data.photos, manifest.data.captions, manifest.data.phrases) == (2, 3, 6)
+    assert manifest.command.startswith("python -m eval data.path=photos data.entities=entities output=out")
+    assert str(data) not in json.dumps([path.read_text() for path in (data / "out" / "results").iterdir()])
+    assert manifest.gamma.grid == tuple(composed(config="eval").gammas)
+    assert manifest.gamma.value in manifest.gamma.grid
+    assert [tried.value for tried in result.gammas] == list(manifest.gamma.grid)
+    assert manifest.supervision == "γ was chosen with the boxes of these very photos."
+    assert (result.coverage.phrases, result.coverage.known) == (6, 5)
+    assert (result.timing.photos, result.timing.attended) == (2, 2)
+    assert set(result.boxes) == BOXES
+    assert all(scores.all.instances == 6 for scores in result.boxes.values())
+    assert {"pointing_mg", "pointing_entity", "pointing_infoground"} <= set(result.pointing)
+    assert result.pointing["pointing_entity"].instances == 5 - 1  # the xyzzy's box is small
+    scores = result.boxes["zhang18"].all
+    assert 0 <= scores.recall_at_1_iou_75.share <= scores.recall.at_1.share
+
+
+def test_the_details_of_phrases_and_labels_are_written(evaluate):
+    _, folder = evaluate()
+    lines = (folder / "phrases.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "photo,sentence,phrase,text,label,types,small,known,rank,within_reach,iou,reached"
+    assert lines[1].startswith("1,0,0,A man,man,people,")
+    assert len(lines) == 1 + 6
     labels = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
     assert labels[0] == "label,phrases,ap"
     assert labels[1].startswith("man,2,")
-    photos = annotated_photos(data / "photos", data / "entities")
-    for form in ("predictions.jsonl", "predictions"):
-        assert len(read_predictions(folder / form, find_instances(photos)).predictions) == 5
 
 
-def test_what_was_exported_scores_the_same_without_a_model(evaluate, data):
+def test_the_result_is_printed_and_the_tables_are_written(evaluate, data, capsys):
+    result, _ = evaluate()
+    SHOW(result, data / "out")
+    assert "zhang18, 2 photos" in capsys.readouterr().out
+    tables = {path.name for path in (data / "out").glob("tables.*")}
+    assert tables == {f"tables.{ending}" for ending in ("txt", "csv", "json", "png")}
+
+
+@pytest.mark.parametrize("form", ["predictions.jsonl", "predictions"])
+def test_exported_boxes_score_the_same_without_a_model(evaluate, data, photos, form):
     ours, folder = evaluate("export=true")
-    for form in ("predictions.jsonl", "predictions"):
-        again, _ = evaluate(f"predictions={folder / form}", f"name={form[-5:]}", name=form[-5:])
-        for preset, scores in ours["presets"].items():
-            if scores["kind"] == "boxes":
-                assert again["presets"][preset]["all"] == scores["all"]
-        assert again["presets"]["pointing_infoground"]["all"] == ours["presets"]["pointing_infoground"]["all"]
-        assert "pointing_mg" not in again["presets"]  # there is no map to point with
-        assert again["manifest"]["predictions"] == folder.joinpath(form).name
+    assert len(read_predictions(folder / form, find_instances(photos)).predictions) == 6
+    again, _ = evaluate(f"predictions={folder / form}", "name=again", name="again")
+    for preset, scores in ours.boxes.items():
+        other = again.boxes[preset].all
+        assert other.recall == scores.all.recall
+        assert other.precision == other.raw_precision == scores.all.precision  # scores are exported calibrated
+    assert again.pointing == {"pointing_infoground": ours.pointing["pointing_infoground"]}  # no map points
+    assert again.manifest.predictions == form
+    assert (again.manifest.gamma, again.coverage, again.reached, again.timing, again.gammas) == (None,) * 4 + ((),)
+    assert again.manifest.supervision.startswith("Boxes of another system")
 
 
-def test_finished_photos_are_not_looked_at_again(evaluate, data, grounder, monkeypatch):
+def test_finished_photos_are_not_looked_at_again(evaluate, data, monkeypatch):
     first, _ = evaluate()
     monkeypatch.setattr(ExcitationBackprop, "__call__", None)
+    monkeypatch.setattr(ExcitationBackprop, "attend_with_mass", None, raising=False)
     again, _ = evaluate()
-    assert again["seconds"]["photos"] == 0
-    assert again["presets"] == first["presets"]
+    assert again.timing.photos == 0
+    assert again.presets == first.presets
     (damaged, *_) = sorted((data / "out" / "predictions").rglob("1-*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    assert evaluate()[0]["presets"] == first["presets"]  # from its maps
+    repaired, _ = evaluate()
+    assert (repaired.timing.photos, repaired.timing.attended) == (1, 0)  # from its maps
+    assert repaired.presets == first.presets
     with pytest.raises(TypeError):  # other settings, other maps
-        evaluate("model.short_side=200", "attention.confidence=sigmoid")
+        evaluate("attention.confidence=sigmoid")
 
 
 def test_an_unreadable_photo_stops_an_evaluation(evaluate, data):
@@ -144,130 +151,105 @@ def test_an_unreadable_photo_stops_an_evaluation(evaluate, data):
     assert not (data / "out" / "results").exists()
 
 
-def test_test_photos_do_not_choose_their_own_gamma(evaluate, data):
-    def gammas(value=None):
-        return Gammas("a model of the tests, cmwp, mcg", value, (0.0, 0.25), data / "out" / "gammas.json")
-
-    photos = annotated_photos(data / "photos", data / "entities")
-    assert candidates(gammas(), photos, data / "entities") == ((0, 0.25), "2 photos")
-    (data / "entities" / "test.txt").write_text("2\n")
-    with pytest.raises(ValueError, match="not chosen yet, and test photos must not choose it"):
-        candidates(gammas(), photos, data / "entities")
-    assert candidates(gammas(0.4), photos, data / "entities") == ((0.4,), "the command line")
-    (data / "out").mkdir()
-    (data / "out" / "gammas.json").write_text('{"a model of the tests, cmwp, mcg": {"gamma": 0.7, "photos": 9}}')
-    assert candidates(gammas(), photos, data / "entities") == ((0.7,), "9 photos, of no one split")
-    (data / "out" / "gammas.json").write_text('{"a model": 3}')
-    with pytest.raises(ValueError, match=r"gammas\.json"):
-        candidates(gammas(), photos, data / "entities")
-    (data / "entities" / "test.txt").unlink()
-    with pytest.raises(ValueError, match=r"no test\.txt"):
-        candidates(gammas(), photos, data / "entities")
-
-
 def test_results_of_other_settings_stand_side_by_side(evaluate, data):
     evaluate()
-    for words in (
-        ("calibration=raw",),
-        ("scoring.clothing_weight=0.5",),
-        ("scoring.overlap=0.6",),
-        ("scoring.area_exponent=0.25",),
-        ("presets.zhang18.truth=any",),
+    for number, (words, name) in enumerate(
+        [
+            (("calibration=raw",), "c-MWP (MCG)"),
+            (("scoring.clothing_weight=0.5",), "clothing 0.5, c-MWP (MCG)"),
+            (("scoring.overlap=0.6",), "c-MWP (MCG)"),
+            (("scoring.area_exponent=0.25",), "c-MWP (MCG)"),
+            (("gammas=[0,0.5]",), "c-MWP (MCG)"),
+            (("presets.zhang18.truth=any",), "c-MWP (MCG)"),
+        ]
     ):
-        count = len(list((data / "out" / "results").iterdir()))
-        with contextlib.suppress(ValueError):  # several of the name
-            evaluate(*words)
-        assert len(list((data / "out" / "results").iterdir())) == count + 1
-        with contextlib.suppress(ValueError):
-            evaluate(*words)
-        assert len(list((data / "out" / "results").iterdir())) == count + 1
+        first, _ = evaluate(*words, name=name)
+        assert len(saved(data)) == number + 2
+    assert evaluate(*words, name=name)[0].manifest.identity == first.manifest.identity
+    assert len(saved(data)) == number + 2
 
 
 def test_changed_captions_are_asked_for_anew(evaluate, data):
-    evaluate("name=before", name="before")
+    evaluate()
     path = data / "entities" / "Sentences" / "1.txt"
     path.write_text("\n".join(reversed(CAPTIONS["1"].splitlines())))
-    result, _ = evaluate("name=after", name="after")
-    assert result["seconds"]["photos"] == 1
-    assert result["seconds"]["attended"] == 0  # words are the same
+    result, _ = evaluate()
+    assert (result.timing.photos, result.timing.attended) == (1, 0)  # the words are the same
 
 
-def test_a_result_names_the_split_of_its_photos(data):
-    photos = annotated_photos(data / "photos", data / "entities")
-    assert split_of(photos, data / "entities") is None
-    (data / "entities" / "val.txt").write_text("1\n2\n")
-    assert split_of(photos, data / "entities") == "val"
-    (data / "entities" / "val.txt").write_text("1\n2\n7\n")
-    assert split_of(photos, data / "entities") == "part of val"
-    (data / "entities" / "val.txt").write_text("1\n7\n")
-    assert split_of(photos, data / "entities") is None
-
-
-def test_the_gamma_of_the_best_recall_is_chosen_and_kept(evaluate, data):
+def test_photos_of_the_test_split_use_the_gamma_that_was_chosen_on_others(evaluate, data):
     result, _ = evaluate("gammas=[0,0.5,3]")
-    recalls = {float(gamma): sum(recall.values()) for gamma, recall in result["gammas"].items()}
-    chosen = result["manifest"]["gamma"]["value"]
-    assert recalls[chosen] == max(recalls.values())
-    ((name, saved),) = read_gammas(data / "out" / "gammas.json").items()
+    chosen = result.manifest.gamma.value
+    ((name, known),) = read_gammas(data / "out" / "gammas.json").items()
     assert name.startswith("efficientnet_lite2_tags, cmwp, mcg (")
-    assert (saved["gamma"], saved["photos"], saved["split"]) == (chosen, 2, None)
+    assert (known.gamma, known.grid, known.photos, known.split) == (chosen, (0.0, 0.5, 3.0), 2, None)
     (data / "entities" / "test.txt").write_text("1\n2\n")
-    again, _ = evaluate(name="c-MWP_MCG_test")
-    assert again["manifest"]["gamma"] == {"value": chosen, "chosen_on": "2 photos, of no one split"}
-    assert again["gammas"] == {}
+    again, _ = evaluate()
+    assert again.manifest.data.split == "test"
+    assert (again.manifest.gamma.value, again.manifest.gamma.grid) == (chosen, (0.0, 0.5, 3.0))
+    assert again.manifest.gamma.chosen_on == "2 photos, of no one split"
+    assert again.manifest.supervision.startswith("γ was chosen with the boxes of other photos")
+    assert again.gammas == ()
 
 
-def test_predictions_are_those_of_the_grounder(data, grounder, monkeypatch):
-    monkeypatch.setattr(grounder, "propose", fixed)
-    monkeypatch.setattr(grounder, "area_exponent", 0.25)
-    photos = annotated_photos(data / "photos", data / "entities")
-    instances = find_instances(photos)
-    keeping = Keeping(data / "maps", data / "predictions")
-    found = predict(photos.photos[0], instances[:3], grounder, [0.0, 0.25], keeping, Clock())
-    (grounding,) = grounder([data / "photos" / "1.jpg"], phrases=[[instance.text for instance in instances[:3]]])
-    for phrase, ours in zip(grounding.phrases, found.by_gamma[0.25], strict=True):
-        torch.testing.assert_close(ours.regions.boxes, phrase.regions.boxes)
-        torch.testing.assert_close(ours.regions.scores.float(), phrase.regions.scores)
-    man = load_file(next((data / "maps").glob("1-*")))["man"]
-    scores = score_regions(man, fixed(torch.zeros(3, 160, 160)), (160, 160), area_exponent=0.0)
-    best = suppress(Regions(fixed(torch.zeros(3, 160, 160)).boxes, scores), overlap=grounder.overlap)
-    torch.testing.assert_close(found.by_gamma[0.0][2].regions.boxes, best.boxes)
-    assert found.known == [True, True, True]
-    assert len(found.of_entities) == 2
+@pytest.mark.parametrize(
+    ("propose", "given", "value"),
+    [
+        (propose_boxes, "0.5", 0.5),
+        (propose_boxes, "{segments: 0.4, boxes: 0.25}", 0.25),
+        (propose_segments, "{segments: 0.4, boxes: 0.25}", 0.4),
+    ],
+)
+def test_a_given_gamma_is_that_of_the_kind_of_regions(evaluate, monkeypatch, propose, given, value):
+    monkeypatch.setattr("proposals.MCG", lambda **settings: propose)
+    result, _ = evaluate(f"scoring.area_exponent={given}")
+    assert (result.manifest.gamma.value, result.manifest.gamma.grid) == (value, ())
+    assert result.manifest.gamma.chosen_on == "the command line"
+    assert result.gammas == ()
 
 
-def test_what_a_phrase_wears_counts_where_a_setting_says_so(evaluate, data, grounder, monkeypatch):
-    sentence = "[/EN#1/people A man] in [/EN#9/clothing an orange suit] by [/EN#2/bodyparts short hair] .\n"
-    (data / "entities" / "Sentences" / "1.txt").write_text(sentence)
-    evaluate("worn=0.5", name="worn_0.5_c-MWP_MCG")
+def test_clothing_counts_where_a_setting_says_so(evaluate, data):
+    evaluate("scoring.clothing_weight=0.5", name="clothing 0.5, c-MWP (MCG)")
     (maps,) = [load_file(path) for path in (data / "out" / "maps").rglob("1-*")]
-    assert {"man", "orange", "suit"} <= maps.keys()
-    monkeypatch.setattr(grounder, "propose", fixed)
-    photo = annotated_photos(data / "photos", data / "entities").photos[0]
-    man, hair = instances(photo)
-    found = {}
-    for worn in (0.0, 0.5):
-        monkeypatch.setattr(grounder, "worn", worn)
-        keeping = Keeping(data / "maps", data / f"predictions{worn}")
-        found[worn] = predict(photo, [man, hair], grounder, [0.25], keeping, Clock()).by_gamma[0.25]
-    assert not torch.equal(found[0.0][0].regions.scores, found[0.5][0].regions.scores)
-    shares = [one.regions.scores / one.mass for one in (found[0.0][1], found[0.5][1])]
-    torch.testing.assert_close(*shares, rtol=1e-4, atol=0)
-    (grounding,) = grounder([photo.path], ["A man in an orange suit by short hair"])
-    torch.testing.assert_close(found[0.5][0].regions.scores.float(), grounding.phrases[0].regions.scores)
+    assert {"map man", "map orange", "map suit"} <= maps.keys()
 
 
-def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, grounder, monkeypatch):
-    monkeypatch.setattr(grounder, "propose", fixed)
-    photos = annotated_photos(data / "photos", data / "entities")
-    instances = [instance for instance in find_instances(photos) if instance.text == "the xyzzy"]
-    found = predict(photos.photos[1], instances, grounder, [0.5], Keeping(data / "m", data / "p"), Clock())
-    (prediction,) = found.by_gamma[0.5]
-    assert found.known == [False]
+def predictor(folder, **options):
+    grounder = small_grounder(ExcitationBackprop, **options)
+    return Predictor(grounder, [0.25], maps=folder / "maps", predictions=folder / f"predictions {options}")
+
+
+def test_clothing_changes_the_scores_of_its_wearer_alone(data, photos):
+    photo = photos.photos[0]
+    things = [thing for thing in find_instances(photos) if thing.photo == photo.name]
+    bare, clothed = (predictor(data, clothing_weight=w)(photo, things).by_gamma[0.25] for w in (0.0, 0.5))
+    assert [thing.text for thing in things[:3]] == ["A man", "an orange suit", "short hair"]
+    assert not torch.equal(bare[0].regions.scores, clothed[0].regions.scores)
+    for plain, scaled in zip(bare[1:], clothed[1:], strict=True):
+        torch.testing.assert_close(plain.regions.scores / plain.mass, scaled.regions.scores / scaled.mass)
+
+
+def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, photos):
+    photo = photos.photos[1]
+    things = [thing for thing in find_instances(photos) if thing.text == "the xyzzy"]
+    (prediction,) = predictor(data)(photo, things).by_gamma[0.25]
+    assert prediction.is_known is False
     assert (prediction.regions.scores.diff() <= 0).all()
     assert prediction.mass == 0
-    height, width = photos.photos[1].size
-    assert prediction.point == (width / 2, height / 2)
+    assert prediction.point == (photo.size[1] / 2, photo.size[0] / 2)
+
+
+def test_entities_are_pointed_at_by_the_mean_of_their_phrases_maps(data, photos):
+    photo = photos.photos[0]
+    things = [thing for thing in find_instances(photos) if thing.photo == photo.name]
+    found = predictor(data)(photo, things)
+    assert [thing.chain for thing in things] == ["1", "3", "2", "1"]
+    points = [prediction.point for prediction in found.by_gamma[0.25]]
+    assert [entity.point for entity in found.entities] == points[:3]  # both phrases of the first say "man"
+
+
+def test_words_are_those_of_a_phrase_alone():
+    assert known_words("The orange suits", small_classifier().vocabulary) == ("orange", "suit")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +259,9 @@ def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, grounde
         (("calibration=some",), "calibration must be one of raw, mass, rank"),
         (("scoring.overlap=2",), "overlap is an IoU"),
         (("gammas=[]",), "gammas= is empty"),
+        (("gammas=[11]",), "γ must be from 0 to 10, got 11"),
         (("scoring.area_exponent=-1",), "area_exponent must be from 0 to 10"),
+        (("scoring.area_exponent={boxes: 1}",), "one each for segments and boxes"),
         (("output=",), "output= is empty"),
         (("predictions=nowhere",), "nowhere"),
         (("presets.iccv15.truth=both",), "truth must be"),

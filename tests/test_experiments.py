@@ -1,4 +1,4 @@
-"""Experiments are recipes: they compose, and say what the paper says."""
+"""Experiments compose and follow the paper, and the tasks' settings equal the defaults of what they build."""
 
 import inspect
 import json
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import command_settings
 import pytest
+from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from grounding.config import CONFIG_DIR, build_part, plain_settings
 from grounding.quoting import quote_free_text
-from train.recipe import TagTraining
 
+TASKS = sorted(path.stem for path in Path(CONFIG_DIR).glob("task/*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in Path(CONFIG_DIR).glob("experiment/*.yaml"))
 
 
@@ -23,7 +24,7 @@ def head_of(name):
     return re.match("(#.*\n)+", text)[0]
 
 
-OF_TRAINING = [name for name in EXPERIMENTS if "python -m train" in head_of(name)]
+TRAINING_EXPERIMENTS = [name for name in EXPERIMENTS if f"python -m train experiment={name} " in head_of(name)]
 
 
 def composed(*overrides, config="train", **options):
@@ -31,12 +32,12 @@ def composed(*overrides, config="train", **options):
 
 
 def alike(values):
-    """Values as JSON has them: lists and tuples are alike."""
+    """Values after a round trip through JSON, which turns tuples into lists."""
     return json.loads(json.dumps(values))
 
 
-@pytest.mark.parametrize("name", OF_TRAINING)
-def test_every_experiment_composes_and_its_task_takes_what_it_sets(name):
+@pytest.mark.parametrize("name", TRAINING_EXPERIMENTS)
+def test_every_experiment_composes_and_its_task_accepts_its_settings(name):
     task = OmegaConf.to_container(composed(f"experiment={name}").task, resolve=True)
     assert set(task) - {"_target_"} <= set(inspect.signature(get_method(task["_target_"])).parameters)
     training = task.get("training")
@@ -66,28 +67,59 @@ def test_stock6m_is_the_papers_recipe():
         "experiment=stock6m_googlenet", "data.path=s/{000..599}.tar", "validation.path=it's, held out.tar"
     )
     task = plain_settings("task", settings.task)
-    shards = {"_target_": "train.data.tagged_shards", "first": 5}
+    shards = {"_target_": "train.data.find_shards", "first": 5}
     assert task["data"] == shards | {"path": "s/{000..599}.tar"}
     assert task["validation"] == shards | {"path": "it's, held out.tar"}
     assert task["words"] == 18_000
     assert (task["model"]["name"], task["model"]["weights"]) == ("googlenet", "DEFAULT")
     training = build_part(task["training"])
-    assert (training.trained, training.epochs, training.batch, training.rate) == ("all", 3, 64, 0.01)
+    assert (training.trained, training.epochs, training.batch_size, training.learning_rate) == ("all", 3, 64, 0.01)
     assert (training.optimiser, training.momentum, training.schedule) == ("sgd", 0.9, "plateau")
     assert (training.view.resize, training.view.crop) == ((256, 256), 224)
-    steps_of_epoch = 6_000_000 // training.batch
+    steps_of_epoch = 6_000_000 // training.batch_size
     assert 5 <= steps_of_epoch / training.validate_every <= 20  # a plateau is seen within an epoch
 
 
-def test_what_an_experiment_sets_gives_way_to_the_command_line_alone():
+def test_only_the_command_line_overrides_an_experiment():
     usual, experiment = composed(), composed("experiment=stock6m_googlenet")
     assert (usual.data, usual.validation) == (None, None)
     assert usual.task.output != experiment.task.output
-    changed = composed("experiment=stock6m_googlenet", "task.training.batch=8", "model=resnet50", "data.first=null")
-    assert (changed.task.training.batch, changed.model.name, changed.data.first) == (8, "resnet50", None)
+    changed = composed(
+        "experiment=stock6m_googlenet", "task.training.batch_size=8", "model=resnet50", "data.first=null"
+    )
+    assert (changed.task.training.batch_size, changed.model.name, changed.data.first) == (8, "resnet50", None)
 
 
-def test_the_trainings_defaults_are_those_of_the_settings():
-    training = OmegaConf.to_container(composed().task.training, resolve=True)
-    assert training.pop("_target_") == "train.recipe.TagTraining"
-    assert alike(asdict(TagTraining())) == training
+def differing_defaults(settings):
+    """Settings of a target, and of its parts, that differ from the defaults of its arguments, and unknown ones."""
+    settings = dict(settings)
+    parameters = inspect.signature(get_method(settings.pop("_target_"))).parameters
+    differing = []
+    for name, value in settings.items():
+        if isinstance(value, dict) and "_target_" in value:
+            differing += [f"{name}.{part}" for part in differing_defaults(value)]
+        elif name not in parameters or (
+            parameters[name].default is not inspect.Parameter.empty and alike(parameters[name].default) != value
+        ):
+            differing.append(name)
+    return differing + [name for name in parameters if name not in settings]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_settings_of_every_task_equal_the_defaults_of_its_arguments(task):
+    settings = OmegaConf.to_container(OmegaConf.load(Path(CONFIG_DIR) / "task" / f"{task}.yaml"), resolve=False)
+    settings = {name: None if str(value).startswith("${") else value for name, value in settings.items()}
+    assert differing_defaults(settings) == []
+
+
+def test_a_setting_that_differs_from_its_default_is_found():
+    training = {"_target_": "train.recipe.TagTraining", "epochs": 4, "rate": 0.1}
+    differing = differing_defaults({"_target_": "train.loop.train_tags", "words": 18_000, "training": training})
+    assert {"training.epochs", "training.rate", "training.seed", "least"} <= set(differing)
+    assert not {"words", "training"} & set(differing)
+
+
+@pytest.mark.parametrize("old", ["batch=8", "parts=2", "rate=0.1", "head_rate=2", "decay=0.1", "averaging=0.9"])
+def test_the_former_names_of_hyperparameters_are_refused(old):
+    with pytest.raises(ConfigCompositionException, match=f"Could not override 'task.training.{old.split('=')[0]}'"):
+        composed(f"task.training.{old}")

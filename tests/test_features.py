@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 import train.features
-from train.data import Tagged, TaggedPhotos
-from train.features import batches_of_features, compute_features, features_in_order
-from train.loading import Share, View, order_of_epoch
+from train.batches import epoch_order
+from train.data import TaggedPhoto, TaggedPhotos
+from train.distributed import Share
+from train.features import compute_features, feature_batches, feature_batches_in_order
+from train.views import View
 from train.vocabulary import TagVocabulary
 
 TAGS = TagVocabulary(("dog", "cat"), (2, 1), {"dog": "dog", "cat": "cat"})
@@ -28,13 +30,13 @@ def png(pixels):
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """Eleven photos, of which the third cannot be read; four are computed together."""
-    monkeypatch.setattr(train.features, "BATCH", 4)
+    monkeypatch.setattr(train.features, "BATCH_SIZE", 4)
     monkeypatch.setattr(train.features, "SAVE_EVERY", 1)
     random = np.random.default_rng(0)
     for index in range(COUNT):
         (tmp_path / f"{index}.png").write_bytes(png(random.integers(0, 256, (9, 14, 3), np.uint8)))
     (tmp_path / "2.png").write_bytes(b"junk")
-    tagged = [Tagged(f"{index}.png", TAGS.words[: index % 3]) for index in range(COUNT)]
+    tagged = [TaggedPhoto(f"{index}.png", TAGS.words[: index % 3]) for index in range(COUNT)]
     return TaggedPhotos(tmp_path, tagged, ())
 
 
@@ -128,13 +130,13 @@ def spoilt(photos):
         ({}, another_file),
         ({}, touched),
         ({}, lambda photos: photos.photos.reverse()),
-        ({}, lambda photos: photos.photos.append(Tagged("gone.png", ()))),
+        ({}, lambda photos: photos.photos.append(TaggedPhoto("gone.png", ()))),
         ({}, lambda photos: photos.photos.__setitem__(0, replace(photos.photos[0], size=(5, 5)))),
         ({}, cut),
         ({}, spoilt),
     ],
 )
-def test_features_of_anything_else_are_computed_anew(photos, options, change):
+def test_features_of_anything_else_are_computed_again(photos, options, change):
     compute(photos)
     if change is not None:
         change(photos)
@@ -146,7 +148,7 @@ def test_features_of_anything_else_are_computed_anew(photos, options, change):
 
 
 @pytest.mark.parametrize(("until", "workers"), [(0, 0), (4, 0), (8, 0), (11, 0), (15, 0), (15, 2), (30, 0)])
-def test_a_stopped_computation_goes_on_where_it_was(photos, until, workers):
+def test_a_stopped_computation_is_resumed(photos, until, workers):
     whole = compute(photos)
     for path in (photos.folder / "kept").iterdir():
         path.unlink()
@@ -160,7 +162,7 @@ def test_a_stopped_computation_goes_on_where_it_was(photos, until, workers):
     assert stopped.photos + lower.photos == 3 * COUNT
 
 
-def test_features_stopped_while_they_replace_others_are_never_taken_for_those(photos, monkeypatch):
+def test_features_that_were_half_replaced_are_computed_again(photos, monkeypatch):
     values = np.array(compute(photos, views=1).values)
     monkeypatch.setattr(train.features, "SAVE_EVERY", 99)
     with pytest.raises(KeyboardInterrupt):
@@ -196,7 +198,7 @@ def test_photos_of_which_none_can_be_read_are_refused_and_so_is_what_is_not_fini
             compute(photos)
 
 
-def test_a_full_disk_is_told(photos, monkeypatch):
+def test_a_full_disk_is_an_error(photos, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -208,15 +210,15 @@ def test_a_full_disk_is_told(photos, monkeypatch):
 def test_an_epoch_has_every_photo_and_the_next_one_sees_other_views(photos):
     features = compute(photos)
     for epoch in range(4):
-        batches = list(batches_of_features(features, batch=4, seed=1, epoch=epoch))
-        order = order_of_epoch(COUNT, batch=4, seed=1, epoch=epoch)
+        batches = list(feature_batches(features, batch_size=4, seed=1, epoch=epoch))
+        order = epoch_order(COUNT, batch_size=4, seed=1, epoch=epoch)
         for batch, indices in zip(batches, order, strict=True):
             assert np.array_equal(batch.inputs.numpy(), features.values[epoch % 3][indices])
             assert batch.weights.tolist() == [float(index != 2) for index in indices]
             units = [[unit for unit in row if unit >= 0] for row in batch.units.tolist()]
             assert units == [features.units[index] for index in indices]
         assert set(order.flatten()) == set(range(COUNT))
-        resumed = list(batches_of_features(features, batch=4, seed=1, epoch=epoch, first=2))
+        resumed = list(feature_batches(features, batch_size=4, seed=1, epoch=epoch, first=2))
         assert [torch.equal(one.inputs, other.inputs) for one, other in zip(resumed, batches[2:], strict=True)] == [
             True
         ]
@@ -226,16 +228,16 @@ def test_two_processes_go_through_all_features(photos):
     features = compute(photos)
     shares = [Share(0, 2), Share(1, 2)]
     for rank, share in enumerate(shares):
-        found = torch.cat([batch.inputs for batch in features_in_order(features, batch=4, share=share)])
+        found = torch.cat([batch.inputs for batch in feature_batches_in_order(features, batch_size=4, share=share)])
         assert np.array_equal(found.numpy(), features.values[0, rank::2])
-    halves = [list(batches_of_features(features, batch=2, seed=1, epoch=0, share=share)) for share in shares]
+    halves = [list(feature_batches(features, batch_size=2, seed=1, epoch=0, share=share)) for share in shares]
     assert len(halves[0]) == len(halves[1]) == 3
     together = torch.cat([batch.inputs for batch in halves[0] + halves[1]]).numpy()
     for value in features.values[0]:
         assert (together == value).all((1, 2, 3)).any()
 
 
-def test_what_is_known_about_the_features_is_plain_json(photos):
+def test_the_progress_of_the_features_is_plain_json(photos):
     compute(photos)
     known = json.loads((photos.folder / "kept" / "features.json").read_text())
     assert known["done"] == 3 * COUNT

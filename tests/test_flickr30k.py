@@ -35,7 +35,7 @@ ANNOTATIONS = """\
 
 @pytest.fixture
 def entities(tmp_path):
-    """Two photos of 40×20 pixels, as copies squashed to 10×10, and what people said of them."""
+    """The annotations of two photos of 40×20 pixels, whose copies are squashed to 10×10."""
     root = tmp_path / "entities"
     (root / "Annotations").mkdir(parents=True)
     (root / "Sentences").mkdir()
@@ -50,7 +50,7 @@ def entities(tmp_path):
     return root
 
 
-def test_captions_lose_their_marks_and_keep_their_tokens(entities):
+def test_captions_lose_their_markup_and_keep_their_tokens(entities):
     first, second = read_sentences(entities / "Sentences" / "7.txt")
     assert first.text == "A man throws the ball to it ."
     assert second.text == 'A train , no ( brackets ) " here " .'
@@ -81,7 +81,7 @@ def test_every_span_cuts_its_phrase_from_the_sentence(tmp_path_factory, parts):
         assert sentence.text[slice(*phrase.span)] == phrase.text == texts[int(phrase.chain)]
 
 
-def test_boxes_count_from_zero_and_end_exclusive(entities):
+def test_boxes_are_zero_based_with_exclusive_ends(entities):
     found = read_annotations(entities / "Annotations" / "7.xml")
     assert found.size == (20, 40)
     assert {chain: boxes.tolist() for chain, boxes in found.boxes.items()} == {
@@ -92,7 +92,7 @@ def test_boxes_count_from_zero_and_end_exclusive(entities):
     assert found.boxless == {"2", "3"}
 
 
-def test_photos_come_in_the_order_of_their_numbers_with_the_phrases_that_own_boxes(entities, tmp_path):
+def test_photos_come_in_the_order_of_their_numbers_with_the_phrases_that_have_boxes(entities, tmp_path):
     photos = find_photos(tmp_path / "photos", entities)
     assert [photo.name for photo in photos] == ["7", "10"]
     assert [photo.name for photo in find_photos(tmp_path / "photos", entities, split="val")] == ["10"]
@@ -102,7 +102,7 @@ def test_photos_come_in_the_order_of_their_numbers_with_the_phrases_that_own_box
     assert boxes.shape == (2, 4)
 
 
-def test_instances_are_the_phrases_that_own_boxes_where_they_stand(entities, tmp_path):
+def test_instances_are_the_phrases_that_have_boxes(entities, tmp_path):
     (entities / "Sentences" / "7.txt").write_text(
         "[/EN#0/notvisual It] rains .\n[/EN#2/other The ball] hits [/EN#4/scene/vehicles two red trains] .\n"
         + SENTENCES
@@ -120,14 +120,14 @@ def test_instances_are_the_phrases_that_own_boxes_where_they_stand(entities, tmp
     ]
 
 
-def test_annotated_photos_are_photos_of_the_size_of_their_boxes(entities, tmp_path):
+def test_annotated_photos_have_the_annotated_sizes(entities, tmp_path):
     found = annotated_photos(str(tmp_path / "photos"), str(entities), split="val")
     assert isinstance(found, Photos)
     assert (found.folder, found.names, found.sizes) == (tmp_path / "photos", ["10.jpg"], {"10.jpg": (20, 40)})
     assert [photo.name for photo in found.photos] == ["10"]
 
 
-def test_unrelated_captions_are_told_and_kept(entities, tmp_path):
+def test_unrelated_captions_are_marked_and_kept(entities, tmp_path):
     assert find_photos(tmp_path / "photos", entities)[0].unrelated == frozenset()  # without the list, none is known
     (entities / "UNRELATED_CAPTIONS").write_text("# format: <imageID> <sentence number>\n7 2\n10 1\n\n7 1")
     assert read_unrelated(entities / "UNRELATED_CAPTIONS") == {("7", 1), ("10", 0), ("7", 0)}
@@ -137,13 +137,13 @@ def test_unrelated_captions_are_told_and_kept(entities, tmp_path):
 
 
 @pytest.mark.parametrize("line", ["7", "7 0", "7 x", "7 -1", "7 1 2"])
-def test_a_list_of_unrelated_captions_of_another_form_is_refused(tmp_path, line):
+def test_a_malformed_list_of_unrelated_captions_is_refused(tmp_path, line):
     (tmp_path / "list").write_text(f"# a\n{line}\n")
     with pytest.raises(ValueError, match=r"list, line 2: expected a photo and the number of a sentence"):
         read_unrelated(tmp_path / "list")
 
 
-def test_types_are_known(entities):
+def test_unknown_types_are_refused(entities):
     path = entities / "Sentences" / "7.txt"
     path.write_text("".join(f"[/EN#1/{kind} A man] .\n" for kind in (*TYPES, "notvisual")))
     assert [sentence.phrases[0].types for sentence in read_sentences(path)] == [
@@ -155,7 +155,7 @@ def test_types_are_known(entities):
 
 
 @given(st.tuples(st.integers(1, 30), st.integers(1, 30)), st.tuples(st.integers(1, 30), st.integers(1, 30)))
-def test_stretching_gives_the_size_and_pixels_of_8_bits_and_nothing_to_do_does_nothing(before, after):
+def test_stretching_gives_the_size_in_8_bits_and_leaves_a_photo_of_that_size_alone(before, after):
     image = torch.rand(3, *before, generator=torch.Generator().manual_seed(0))
     stretched = stretch(image, after)
     assert stretched.shape == (3, *after)
@@ -186,7 +186,7 @@ def test_a_photo_of_its_own_size_is_left_alone_and_a_larger_one_averaged(entitie
     if width == 40:
         assert torch.equal(image[0].round() * 255, stripes.expand(20, 40))
     else:
-        assert (image - 0.5).abs().max() < 0.05  # nothing of the stripes is left
+        assert (image - 0.5).abs().max() < 0.05  # the stripes average out
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_a_photo_of_its_own_size_is_left_alone_and_a_larger_one_averaged(entitie
         ("Annotations/7.xml", ANNOTATIONS.replace(">40</xmax", ">41</xmax").encode(), r"7\.xml: .*not within 40×20"),
         ("Annotations/7.xml", ANNOTATIONS.replace(">3</xmax", ">nan</xmax").encode(), r"7\.xml: .*box 3 5 nan 9"),
         ("Annotations/7.xml", ANNOTATIONS.replace("<ymax>9</ymax>", "").encode(), r"7\.xml: .*no bndbox/ymax"),
-        ("Annotations/7.xml", b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', r"7\.xml: .*document type"),
+        ("Annotations/7.xml", b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', r"7\.xml: .*document type is not allowed"),
         ("val.txt", b"10 11 12", r"photos: lacks 2 of the 3 photos of val, such as 11\.jpg"),
         ("val.txt", None, r"val: No such file"),
         ("val.txt", b"", r"photos: no photo in it"),
     ],
 )
-def test_what_is_missing_or_broken_is_named_in_one_line(entities, tmp_path, file, content, message):
+def test_a_missing_or_broken_file_is_named_in_one_line(entities, tmp_path, file, content, message):
     path = entities / file
     path.unlink()
     if content is not None:
@@ -221,14 +221,14 @@ def test_what_is_missing_or_broken_is_named_in_one_line(entities, tmp_path, file
     assert "\n" not in str(caught.value)
 
 
-def test_folders_of_another_kind_are_named(entities, tmp_path):
+def test_wrong_folders_are_named(entities, tmp_path):
     with pytest.raises(ValueError, match=r"photos: no folder Annotations in it; name the folder in which"):
         find_photos(tmp_path / "photos", tmp_path / "photos")
     with pytest.raises(ValueError, match=r"nowhere: no such folder"):
         find_photos(tmp_path / "nowhere", entities)
 
 
-def test_a_photo_that_is_none_is_named(entities, tmp_path):
+def test_an_unreadable_photo_is_named(entities, tmp_path):
     (tmp_path / "photos" / "7.jpg").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"7\.jpg: not an image"):
         load_photo(find_photos(tmp_path / "photos", entities)[0])

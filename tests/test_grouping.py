@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
 
-from proposals.grouping import NEAR_DUPLICATE, candidates, group, leaf_intervals
-from proposals.hierarchy import Hierarchy, Partition, build_hierarchies
+from proposals.mcg.candidates import find_candidates, leaf_intervals
+from proposals.mcg.grouping import NEAR_DUPLICATE, group
+from proposals.mcg.hierarchy import Hierarchy, Partition, build_hierarchies
 
 PLENTY = 10**6
 
@@ -56,27 +57,29 @@ def brute_candidates(partition, hierarchy, size):
     return found
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(scenes())
 def test_candidates_are_all_groups_of_touching_regions_that_exist_together(scene):
     partition, hierarchies = scene
     for size in range(1, 5):
         counts = [PLENTY if size == wanted else 0 for wanted in range(1, 5)]
-        found = candidates(partition, hierarchies[0], counts)
+        found = find_candidates(partition, hierarchies[0], counts)
         assert len(found) == len(set(found))
         assert set(found) == brute_candidates(partition, hierarchies[0], size)
 
 
+@settings(max_examples=30)
 @given(scenes(most=30), st.integers(0, 40))
 def test_fewer_candidates_are_the_first_of_more(scene, count):
     partition, hierarchies = scene
-    few = candidates(partition, hierarchies[0], [count] * 4)
-    more = candidates(partition, hierarchies[0], [100] * 4)
+    few = find_candidates(partition, hierarchies[0], [count] * 4)
+    more = find_candidates(partition, hierarchies[0], [100] * 4)
     for size in range(1, 5):
         first = [one for one in more if len(one) == size][:count]
         assert [one for one in few if len(one) == size] == first
 
 
+@settings(max_examples=30)
 @given(scenes(most=30))
 def test_every_region_is_an_interval_of_leaves(scene):
     partition, hierarchies = scene
@@ -97,7 +100,7 @@ def perimeter(mask):
     return np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(scenes(most=25), st.sampled_from([3, 50]))
 def test_groups_are_filled_measured_and_distinct(scene, count):
     partition, hierarchies = scene
@@ -124,7 +127,7 @@ def test_groups_are_filled_measured_and_distinct(scene, count):
         assert (a & b).sum() / (a | b).sum() < NEAR_DUPLICATE + 1e-9
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(scenes(most=8))
 def test_no_candidate_is_lost_but_to_a_near_duplicate(scene):
     partition, hierarchies = scene
@@ -159,6 +162,15 @@ def test_a_ring_is_filled():
     assert squares.count(400) == 1  # the ring and the square are one group, not two
     assert 300 not in squares
     assert 100 in groups.areas
+
+
+def test_two_superpixels_make_no_pair():
+    """The pair would be the photo itself, and nothing else was asked for."""
+    strength = np.zeros((20, 20), np.float32)
+    strength[:, 10] = 1
+    partition, hierarchies = build_hierarchies([strength], most_superpixels=100)
+    assert partition.count == 2
+    assert len(group(partition, hierarchies, [[0], [5], [0], [0]])) == 0
 
 
 def test_a_photo_without_contours_has_no_groups():

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
-from proposals.hierarchy import build_hierarchies, calibrate, contour_map
+from proposals.mcg.hierarchy import build_hierarchies, calibrate, contour_map
 
 
 @st.composite
@@ -25,6 +25,7 @@ def brute_pairs(superpixels):
     return pairs
 
 
+@settings(max_examples=40)
 @given(edge_maps(), st.sampled_from([2, 7, 1000]))
 def test_superpixels_are_connected_and_know_their_borders(maps, most):
     partition, hierarchies = build_hierarchies(maps, most_superpixels=most)
@@ -40,6 +41,7 @@ def test_superpixels_are_connected_and_know_their_borders(maps, most):
     assert len(hierarchies) == 4
 
 
+@settings(max_examples=40)
 @given(edge_maps(), st.sampled_from([7, 1000]))
 def test_hierarchies_are_binary_and_rise(maps, most):
     partition, hierarchies = build_hierarchies(maps, most_superpixels=most)
@@ -54,6 +56,7 @@ def test_hierarchies_are_binary_and_rise(maps, most):
             assert (hierarchy.parents[parts] == region).all()
 
 
+@settings(max_examples=40)
 @given(edge_maps(scales=1))
 def test_regions_merge_across_the_weakest_mean_border(maps):
     """The definition as loops: of all borders, the one with the least mean strength goes first."""
@@ -86,6 +89,7 @@ def altitude_between(hierarchy, u, v):
     return hierarchy.altitudes[v]
 
 
+@settings(max_examples=40)
 @given(edge_maps(), st.sampled_from([9, 1000]))
 def test_a_contour_is_as_strong_as_what_merges_its_sides(maps, most):
     partition, hierarchies = build_hierarchies(maps, most_superpixels=most)

@@ -27,7 +27,7 @@ def test_synonyms_follow_their_word():
     assert derive_words(NOUNS, ["3", "4", "5", "7"])["puppy"] == [0, 1]
 
 
-def test_wordnets_files_are_read(tmp_path):
+def test_the_files_of_wordnet_are_read(tmp_path):
     (tmp_path / "index.noun").write_text("  1 licence\nhot_dog n 2 1 @ 2 1 00000002 00000001  \n")
     (tmp_path / "data.noun").write_text(
         "  1 licence\n00000002 13 n 02 hot_dog 0 Frank 0 001 @ 00000001 n 0000 | a sausage\n"
@@ -39,6 +39,6 @@ def test_wordnets_files_are_read(tmp_path):
     assert nouns.hypernyms == {"00000002": ("00000001",), "00000001": ()}
 
 
-def test_runs_are_shortened():
+def test_runs_of_units_are_written_as_ranges():
     assert as_ranges([9, 3, 4, 5]) == "3-5 9"
     assert as_ranges([]) == ""

@@ -19,7 +19,7 @@ def saved(tmp_path, image, name="photo.png", **options):
     return path
 
 
-def test_every_form_of_a_photo_is_the_same_photo(tmp_path):
+def test_a_photo_is_the_same_in_every_form(tmp_path):
     expected = torch.from_numpy(PIXELS).permute(2, 0, 1) / 255
     path = saved(tmp_path, Image.fromarray(PIXELS))
     for source in (path, str(path), Image.fromarray(PIXELS), PIXELS, expected):
@@ -39,45 +39,45 @@ def test_grey_palette_and_cmyk_photos_become_rgb(tmp_path):
     torch.testing.assert_close(load_image(saved(tmp_path, cmyk, "photo.tif")), expected, atol=0.02, rtol=0)
 
 
-def test_sixteen_bits_keep_their_contrast(tmp_path):
+def test_sixteen_bits_become_a_fraction_of_their_range(tmp_path):
     grey = (np.arange(12, dtype=np.uint16) * 5000).reshape(3, 4)
     loaded = load_image(saved(tmp_path, Image.fromarray(grey)))
     torch.testing.assert_close(loaded[0], torch.from_numpy(grey.astype(np.float32) / 65535))
 
 
-def test_float_photos_are_read_in_their_own_range(tmp_path):
+def test_float_photos_are_scaled_by_the_range_of_their_values(tmp_path):
     grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     for scale in (1, 255):
         loaded = load_image(saved(tmp_path, Image.fromarray(grey * scale), "photo.tif"))
         torch.testing.assert_close(loaded[0], torch.from_numpy(grey))
 
 
-def test_a_pipe_is_no_photo(tmp_path):
+def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "photo.jpg")
     with pytest.raises(ValueError, match="not a regular file"):
         load_image(tmp_path / "photo.jpg")
 
 
-def test_transparency_lies_on_white(tmp_path):
+def test_transparent_photos_are_laid_on_white(tmp_path):
     image = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
     assert load_image(saved(tmp_path, image)).min() == 1
     assert load_image(saved(tmp_path, Image.new("LA", (2, 2), (0, 255)))).max() == 0
 
 
-def test_rotated_photos_stand_upright(tmp_path):
+def test_the_rotation_in_exif_is_applied(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # a quarter turn
     path = saved(tmp_path, Image.new("RGB", (8, 4)), "photo.jpg", exif=exif)
     assert load_image(path).shape == (3, 8, 4)
 
 
-def test_of_an_animation_the_first_frame_counts(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     path = saved(tmp_path, frames[0], "photo.gif", save_all=True, append_images=frames[1:])
     torch.testing.assert_close(load_image(path)[:, 0, 0], torch.tensor([1.0, 0.0, 0.0]), atol=0.01, rtol=0)
 
 
-def test_one_pixel_is_a_photo(tmp_path):
+def test_a_photo_of_one_pixel_is_read(tmp_path):
     assert load_image(saved(tmp_path, Image.new("RGB", (1, 1)))).shape == (3, 1, 1)
 
 
@@ -91,7 +91,7 @@ def jpeg():
     ("content", "message"),
     [(b"", "the file is empty"), (b"no photo at all", "not an image"), (jpeg()[:600], "cannot be read")],
 )
-def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, content, message):
+def test_the_error_of_a_broken_file_names_it_and_its_fault(tmp_path, content, message):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"photo\.jpg: {message}"):
@@ -124,7 +124,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
         (torch.full((3, 4, 4), torch.nan), "from nan"),
     ],
 )
-def test_what_is_no_photo_is_refused(source, message):
+def test_other_input_than_photos_is_refused(source, message):
     with pytest.raises(ValueError, match=message):
         load_image(source)
 
@@ -162,39 +162,39 @@ def smooth(height, width):
     return Image.fromarray((np.dstack(waves) * 100 + 128).astype(np.uint8))
 
 
-def turned():
+def quarter_turn():
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # a quarter turn
     return exif
 
 
 @settings(max_examples=40)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 300), st.sampled_from(["JPEG", "MPO"]))
-def test_a_jpeg_is_decoded_as_small_as_is_enough(height, width, enough, form):
-    image = decode(encoded(smooth(height, width), form), name="a.jpg", enough=enough)
-    largest = min(max(height, width) // enough, height, width)  # times smaller; a line stays a line
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_suffices(height, width, longer_side, form):
+    image = decode(encoded(smooth(height, width), form), name="a.jpg", longer_side=longer_side)
+    largest = min(max(height, width) // longer_side, height, width)  # times smaller; a line stays a line
     scale = max([1, *(scale for scale in (2, 4, 8) if scale <= largest)])
     assert image.size == (-(-width // scale), -(-height // scale))
-    assert max(image.size) >= min(enough, max(height, width))
+    assert max(image.size) >= min(longer_side, max(height, width))
 
 
 def test_a_jpeg_decoded_small_is_nearly_the_same_picture():
     content = encoded(smooth(240, 320), quality=95)
     assert decode(content, name="a.jpg").size == (320, 240)
-    for enough, size in ((160, (160, 120)), (80, (80, 60)), (79, (80, 60)), (81, (160, 120)), (40, (40, 30))):
-        small = decode(content, name="a.jpg", enough=enough)
+    for longer_side, size in ((160, (160, 120)), (80, (80, 60)), (79, (80, 60)), (81, (160, 120)), (40, (40, 30))):
+        small = decode(content, name="a.jpg", longer_side=longer_side)
         assert small.size == size
         expected = np.asarray(smooth(240, 320).resize(size, Image.Resampling.BOX), int)
         assert np.abs(np.asarray(small, int) - expected).mean() < 2
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_turned_jpeg_stands_upright_however_small_it_is_decoded(mode):
+def test_the_rotation_in_exif_is_applied_to_a_jpeg_at_any_size(mode):
     photo = smooth(240, 320)
-    content = encoded(photo.convert(mode), exif=turned(), quality=95)
+    content = encoded(photo.convert(mode), exif=quarter_turn(), quality=95)
     expected = photo.convert("L").convert("RGB") if mode == "L" else photo
-    for enough, size in ((None, (240, 320)), (80, (60, 80))):
-        image = decode(content, name="a.jpg", enough=enough)
+    for longer_side, size in ((None, (240, 320)), (80, (60, 80))):
+        image = decode(content, name="a.jpg", longer_side=longer_side)
         assert image.mode == "RGB"
         assert image.size == size
         upright = expected.transpose(Image.Transpose.ROTATE_270).resize(size, Image.Resampling.BOX)
@@ -202,7 +202,7 @@ def test_a_turned_jpeg_stands_upright_however_small_it_is_decoded(mode):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "F"])
-def test_what_is_decoded_is_what_is_loaded(tmp_path, mode):
+def test_decode_and_load_image_agree(tmp_path, mode):
     grey = np.linspace(0, 65535, 48).reshape(6, 8)
     if mode in ("I;16", "F"):
         photo = Image.fromarray(grey.astype(np.uint16) if mode == "I;16" else (grey / 65535).astype(np.float32))
@@ -212,7 +212,7 @@ def test_what_is_decoded_is_what_is_loaded(tmp_path, mode):
         photo.putalpha(Image.fromarray((grey / 257).astype(np.uint8)))
     content = encoded(photo, "TIFF")
     (tmp_path / "a.tif").write_bytes(content)
-    image = decode(content, name="a.tif", enough=4)
+    image = decode(content, name="a.tif", longer_side=4)
     assert image.mode == "RGB"
     loaded = load_image(tmp_path / "a.tif").permute(1, 2, 0).numpy() * 255
     np.testing.assert_allclose(np.asarray(image), loaded, atol=0.51)
@@ -226,24 +226,24 @@ def test_what_is_decoded_is_what_is_loaded(tmp_path, mode):
         (jpeg()[:600], "cannot be read"),
         (encoded(Image.fromarray(PIXELS), "PNG")[:60], "cannot be read"),
         (encoded(Image.fromarray(PIXELS[..., 0]), "PNG")[:70], "cannot be read"),
-        # what Pillow raises for these is no OSError
+        # Pillow raises other errors than OSError for this
         (encoded(Image.fromarray(PIXELS), "DDS")[:80] + bytes(200), "cannot be read"),
     ],
 )
-@pytest.mark.parametrize("enough", [None, 8])
-def test_broken_content_is_named_with_what_is_wrong(content, message, enough):
+@pytest.mark.parametrize("longer_side", [None, 8])
+def test_the_error_of_broken_content_names_the_photo_and_its_fault(content, message, longer_side):
     with pytest.raises(ValueError, match=rf"^x/photo\.jpg: {message}[^\n]*$"):
-        decode(content, name="x/photo.jpg", enough=enough)
+        decode(content, name="x/photo.jpg", longer_side=longer_side)
 
 
 @given(st.data())
-def test_a_damaged_photo_is_a_photo_or_an_error_that_names_it(data):
+def test_a_damaged_photo_is_decoded_or_raises_an_error_that_names_it(data):
     form = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]))
-    content = bytearray(encoded(Image.fromarray(PIXELS), form, **({"exif": turned()} if form == "JPEG" else {})))
+    content = bytearray(encoded(Image.fromarray(PIXELS), form, **({"exif": quarter_turn()} if form == "JPEG" else {})))
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=4)):
         content[place % len(content)] = value
     try:
-        image = decode(bytes(content), name="photo", enough=4)
+        image = decode(bytes(content), name="photo", longer_side=4)
     except ValueError as error:
         assert str(error).startswith("photo: ")  # noqa: PT017
         assert "\n" not in str(error)  # noqa: PT017
@@ -255,4 +255,4 @@ def test_content_of_a_decompression_bomb_is_refused(monkeypatch):
     content = encoded(Image.new("RGB", (200, 200)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"a\.jpg: too large"):
-        decode(content, name="a.jpg", enough=8)
+        decode(content, name="a.jpg", longer_side=8)

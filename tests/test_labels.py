@@ -25,16 +25,16 @@ def label(sentence, phrase):
         ("She looks at it with her sister .", "her sister", Label("sister", True)),
     ],
 )
-def test_nouns_adjectives_prepositions_and_numbers_above_one_remain(sentence, phrase, expected):
+def test_nouns_adjectives_prepositions_and_numbers_above_one_count(sentence, phrase, expected):
     assert label(sentence, phrase) == expected
 
 
-def test_tokens_are_those_of_the_sentence_and_not_of_the_parser():
+def test_tokens_are_those_of_the_sentence_rather_than_of_the_parser():
     assert label("A man wears a t-shirt/jacket outside .", "a t-shirt/jacket").text == "t-shirt/jacket"
     assert label("A  man   smiles .", "A  man").is_parsed  # however many spaces
 
 
-def test_sentences_and_phrases_keep_their_order_and_some_have_none():
+def test_labels_follow_the_order_of_sentences_and_phrases():
     found = read_labels(["A dog runs .", "Stop !", "A cat sees a bird ."], [[(0, 5)], [], [(11, 17), (0, 5)]])
     assert [[label.text for label in of_sentence] for of_sentence in found] == [["dog"], [], ["bird", "cat"]]
     assert read_labels([], []) == []
@@ -45,7 +45,7 @@ WORDS = st.lists(st.sampled_from(["a", "man", "two", "1", "red", "of", "'s", ","
 
 @settings(max_examples=30)
 @given(WORDS, st.data())
-def test_a_label_has_words_of_its_phrase_in_their_order_or_is_the_placeholder(words, data):
+def test_a_label_consists_of_words_of_its_phrase_in_order_or_is_the_placeholder(words, data):
     first = data.draw(st.integers(0, len(words) - 1))
     last = data.draw(st.integers(first, len(words) - 1))
     start = len(" ".join([*words[:first], ""]))

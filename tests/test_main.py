@@ -1,15 +1,16 @@
-"""The command line, in a process of its own or with the grounder of the tests."""
+"""The command line: mostly within this process and with a quick grounder, twice in a process of its own."""
 
 import json
+import logging
+import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import count
 
 import numpy as np
 import pytest
-from command_settings import composed
+from command_settings import QUICK, composed
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -21,9 +22,9 @@ ROOT = command.Path(command.__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def ground(tmp_path, grounder, monkeypatch):
+def ground(tmp_path, quick_grounder, monkeypatch):
     """Run the command's body with words of a command line; the files that it wrote, and how many photos failed."""
-    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: grounder)
+    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: quick_grounder)
 
     runs = count()
 
@@ -43,10 +44,28 @@ def photos(tmp_path, examples):
     return tmp_path
 
 
-def in_a_process(*words, cwd=ROOT, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "grounding", *words], cwd=cwd, capture_output=True, text=True, timeout=300, **options
-    )
+@pytest.fixture
+def run_main(monkeypatch, capsys):
+    """Run the whole command within this process; its exit code and all that it printed."""
+    monkeypatch.setattr("grounding.command_line._outcomes", [])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the command itself sets it, for good
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["grounding", *words])
+        code = 0
+        try:
+            command.main()
+        except SystemExit as error:  # Python prints text that a program exits with
+            code = 1 if isinstance(error.code, str) else error.code or 0
+            print(error.code if isinstance(error.code, str) else "", end="")
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    yield run
+    for handler in [*logging.getLogger().handlers]:  # those of Hydra, which write to the captured output and to files
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 def test_without_arguments_the_example_photos_are_grounded(ground, capsys):
@@ -141,11 +160,14 @@ def test_odd_names_do_not_stop_the_rest(ground, photos):
 
 
 def test_text_arrives_as_typed_from_a_real_command_line(tmp_path, examples):
-    """A whole run; its settings are kept as typed, and its exit code is 0."""
+    """A whole run of the default command; its settings are kept as typed, and its exit code is 0."""
     path = tmp_path / "a cat, = $5 (1).jpg"
     Image.fromarray(examples["chelsea"]).resize((120, 80)).save(path)
     caption = 'A cat, 40 (left), says "hi": it\'s ${x} 猫'
-    run = in_a_process(f"image={path}", f"caption={caption}", f"hydra.run.dir={tmp_path}/out")
+    words = [f"image={path}", f"caption={caption}", f"hydra.run.dir={tmp_path}/out"]
+    run = subprocess.run(
+        [sys.executable, "-m", "grounding", *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "out" / "a cat, = $5 (1).json").read_text())["captions"] == [caption]
     assert list(OmegaConf.load(tmp_path / "out" / ".hydra" / "config.yaml").caption) == [caption]
@@ -162,51 +184,73 @@ def test_text_arrives_as_typed_from_a_real_command_line(tmp_path, examples):
         (["scoring.count=many"], "many"),
     ],
 )
-def test_errors_are_short_and_the_exit_code_is_not_0(tmp_path, words, message):
-    run = in_a_process(*words, f"hydra.run.dir={tmp_path}/out")
-    assert run.returncode == 1
-    assert message in run.stdout + run.stderr
-    assert len((run.stdout + run.stderr).strip().splitlines()) == 1
+def test_errors_are_short_and_the_exit_code_is_not_0(run_main, tmp_path, words, message):
+    code, printed = run_main(*words, f"hydra.run.dir={tmp_path}/out")
+    assert code == 1
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
 
 
-def test_a_sweep_goes_on_after_a_bad_run(tmp_path, examples):
+def test_a_sweep_goes_on_after_a_bad_run(run_main, tmp_path, examples):
     Image.fromarray(examples["chelsea"]).resize((120, 80)).save(tmp_path / "cat.jpg")
     words = [f"image={tmp_path}/cat.jpg", "caption=A cat", "scoring.overlap=7,0.7", f"hydra.sweep.dir={tmp_path}/out"]
-    run = in_a_process("-m", *words)
-    assert run.returncode == 1
+    code, printed = run_main("-m", *QUICK, *words)
+    assert code == 1
+    assert "scoring.overlap is an IoU from 0 to 1, got 7" in printed
     assert (tmp_path / "out" / "1" / "cat.png").exists()
 
 
-def test_help_helps():
-    run = in_a_process("--help")
-    assert run.returncode == 0
-    for word in ("image=", "caption=", "attention: best, cam, centre, cmwp", "area_exponent: "):
-        assert word in run.stdout
+def test_help_helps_and_imports_nothing_heavy():
+    code = """
+import sys
+from grounding.__main__ import main
+sys.argv = ["grounding", "--help"]
+try:
+    main()
+finally:
+    print("heavy imports:", [name for name in ("torch", "spacy", "cv2", "skimage") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    for words in ("image=", "caption=", "attention: best, cam, centre, cmwp", "area_exponent: ", "heavy imports: []"):
+        assert words in run.stdout
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys, grounding.__main__; print([m for m in ('torch', 'spacy', 'cv2', 'skimage') if m in sys.modules])"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+def test_an_interrupt_ends_quietly(tmp_path, examples):
+    """Ctrl-C while regions are proposed, which would never end."""
+    Image.fromarray(examples["chelsea"]).resize((60, 40)).save(tmp_path / "cat.jpg")
+    (tmp_path / "endless.py").write_text("""
+import time
 
+def propose(image):
+    print("proposing", flush=True)
+    while True:
+        time.sleep(0.05)
 
-def test_an_interrupt_ends_quietly(tmp_path):
+def Endless():
+    return propose
+""")
+    out = tmp_path / "out"
+    words = [f"image={tmp_path}/cat.jpg", "caption=A cat", "attention=centre", f"hydra.run.dir={out}"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "grounding", f"hydra.run.dir={tmp_path}/out"],
+        [sys.executable, "-m", "grounding", *words, "~proposals", "+proposals._target_=endless.Endless"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    while not (tmp_path / "out" / "grounding.log").exists() and run.poll() is None:
-        time.sleep(0.1)
-    time.sleep(2)
-    run.send_signal(signal.SIGINT)
-    output, _ = run.communicate(timeout=120)
-    if run.returncode != 0:  # it may have finished in time
-        assert run.returncode == 130
-        assert "interrupted" in output
-        assert "Traceback" not in output
-    assert not list((tmp_path / "out").glob("*.part"))
+    try:
+        output = ""
+        for line in run.stdout:
+            output += line
+            if line == "proposing\n":
+                run.send_signal(signal.SIGINT)
+        code = run.wait()
+    finally:
+        run.kill()
+        run.stdout.close()
+    assert code == 130, output
+    assert "interrupted" in output
+    assert "Traceback" not in output
+    assert sorted(path.name for path in out.iterdir()) == [".hydra", "grounding.log"]
 
 
 def test_photos_that_are_noise_are_drawn_too(ground, tmp_path):

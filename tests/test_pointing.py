@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from eval.flickr30k import TYPES
-from eval.pointing import entities, is_large_enough, points_at, score_pointing
+from eval.pointing import is_at_centre, is_large_enough, points_at, score_pointing
 from eval.protocols import PointingProtocol
-from eval.records import Instance, Prediction
+from eval.records import Instance, Prediction, group_entities
+from eval.result import Measured, TypeAccuracy
 from grounding.records import Regions
 
 GROUNDING = PointingProtocol(unit="phrase", target="any", point="map", least_area=0.05, least_area_of="union")
@@ -80,23 +81,31 @@ def test_dropped_phrases_do_not_count():
     instances = [thing((0, 0, 50, 50)), thing((0, 0, 50, 50), photo="2"), thing((0, 0, 5, 5), photo="3")]
     predictions = [pointed((1, 1)), pointed((99, 99)), pointed((1, 1))]
     scores = score_pointing(instances, predictions, GROUNDING)
-    assert scores["kind"] == "pointing"
-    assert scores["settings"]["least_area"] == 0.05
-    assert (scores["all"]["instances"], scores["all"]["photos"], scores["all"]["accuracy"]) == (2, 2, 0.5)
-    assert scores["all"]["interval"] == [0, 1]
-    none = score_pointing(instances[2:], predictions[2:], GROUNDING)["all"]
-    assert (none["instances"], none["accuracy"], none["interval"]) == (0, None, None)
-    assert score_pointing(instances[:1], predictions[:1], GROUNDING)["all"]["interval"] is None
+    assert scores.protocol == GROUNDING
+    assert (scores.instances, scores.photos) == (2, 2)
+    assert scores.accuracy == Measured(0.5, (0, 1))
+    none = score_pointing(instances[2:], predictions[2:], GROUNDING)
+    assert (none.instances, none.accuracy, none.centre) == (0, Measured(None), None)
+    assert score_pointing(instances[:1], predictions[:1], GROUNDING).accuracy.interval is None
+
+
+def test_the_centre_of_the_photo_is_scored_on_the_same_instances():
+    instances = [thing((0, 0, 51, 51)), thing((0, 0, 50, 50), photo="2"), thing((49, 49, 52, 52), photo="3")]
+    scores = score_pointing(instances, [pointed((1, 1))] * 3, GROUNDING)
+    assert (scores.instances, scores.centre) == (2, 0.5)
+    two = thing((0, 0, 40, 100), (60, 0, 100, 100))
+    assert is_at_centre(two, "union")
+    assert not is_at_centre(two, "any")
 
 
 def test_types_have_accuracies_of_their_own_and_a_phrase_of_two_counts_once_overall():
     instances = [thing((0, 0, 50, 50), types=("scene", "people")), thing((0, 0, 50, 50), types=("people",))]
-    scores = score_pointing(instances, [pointed((1, 1)), pointed(None)], GROUNDING)["all"]
-    assert scores["accuracy"] == 0.5
-    assert tuple(scores["types"]) == TYPES
-    assert scores["types"]["people"] == {"instances": 2, "accuracy": 0.5}
-    assert scores["types"]["scene"] == {"instances": 1, "accuracy": 1}
-    assert scores["types"]["animals"] == {"instances": 0, "accuracy": None}
+    scores = score_pointing(instances, [pointed((1, 1)), pointed(None)], GROUNDING)
+    assert scores.accuracy.share == 0.5
+    assert tuple(scores.types) == TYPES
+    assert scores.types["people"] == TypeAccuracy(instances=2, accuracy=0.5)
+    assert scores.types["scene"] == TypeAccuracy(instances=1, accuracy=1.0)
+    assert scores.types["animals"] == TypeAccuracy(instances=0, accuracy=None)
 
 
 def test_phrases_of_a_photo_with_the_same_chain_are_one_entity():
@@ -107,19 +116,19 @@ def test_phrases_of_a_photo_with_the_same_chain_are_one_entity():
         thing(box, chain="7", photo="2"),
         thing(box, chain="7", types=("other", "people")),
     ]
-    found = entities(instances)
+    found = group_entities(instances)
     assert [entity.members for entity in found] == [(0, 3), (1,), (2,)]
     assert [(entity.instance.photo, entity.instance.chain) for entity in found] == [("1", "7"), ("1", "8"), ("2", "7")]
     assert found[0].instance.types == ("people", "other")
-    assert entities([]) == ()
+    assert group_entities([]) == ()
     scores = score_pointing([entity.instance for entity in found], [pointed((1, 1))] * 3, ENTITY)
-    assert scores["all"]["instances"] == 3
+    assert scores.instances == 3
 
 
 def test_what_does_not_fit_is_said():
     phrases = [thing((0, 0, 50, 50))] * 2
     with pytest.raises(ValueError, match=r"preset\.unit is entity: expected an instance for each entity"):
         score_pointing(phrases, [pointed(None)] * 2, ENTITY)
-    assert score_pointing(phrases, [pointed(None)] * 2, GROUNDING)["all"]["accuracy"] == 0
+    assert score_pointing(phrases, [pointed(None)] * 2, GROUNDING).accuracy.share == 0
     with pytest.raises(ValueError, match="2 instances and 1 predictions"):
         score_pointing(phrases, [pointed(None)], GROUNDING)

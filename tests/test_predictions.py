@@ -1,4 +1,4 @@
-"""Scored boxes of other systems, read and written."""
+"""Reading and writing the scored boxes of other systems."""
 
 import json
 
@@ -18,7 +18,7 @@ def instance(photo, sentence, phrase):
     )
 
 
-# Two captions of one photo and one of another; the first phrase of photo 12, caption 0 owns no box.
+# Two captions of one photo and one of another; the first phrase of photo 12, caption 0 has no box.
 INSTANCES = [instance("12", 0, 1), instance("12", 0, 2), instance("12", 1, 0), instance("345", 0, 0)]
 
 
@@ -51,7 +51,7 @@ def folder_of(tmp_path, **files):
     return folder
 
 
-def test_a_folder_gives_what_was_written(tmp_path):
+def test_a_folder_is_read_as_it_was_written(tmp_path):
     write_text(tmp_path / "new" / "folder", INSTANCES, PREDICTIONS)
     read = read_predictions(tmp_path / "new" / "folder", INSTANCES)
     assert_same(read.predictions, PREDICTIONS)
@@ -60,10 +60,10 @@ def test_a_folder_gives_what_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["boxes.json", "boxes.jsonl"])
-def test_a_json_file_gives_what_was_written(tmp_path, name):
+def test_a_json_file_is_read_as_it_was_written(tmp_path, name):
     write_json(tmp_path / name, INSTANCES, PREDICTIONS)
     assert_same(read_predictions(tmp_path / name, INSTANCES).predictions, PREDICTIONS)
-    # The order of the instances is the reader's.
+    # Predictions come in the order of the instances.
     reverse = read_predictions(tmp_path / name, INSTANCES[::-1])
     assert_same(reverse.predictions[::-1], PREDICTIONS)
 
@@ -73,7 +73,7 @@ FLOATS = st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False)
 
 
 @given(st.lists(st.tuples(FLOATS, CORNERS, CORNERS, CORNERS, CORNERS), max_size=4))
-def test_any_scores_and_corners_come_back_exactly(tmp_path_factory, rows):
+def test_scores_and_corners_are_kept_exactly(tmp_path_factory, rows):
     rows = [(s, min(a, c), min(b, d), max(a, c), max(b, d)) for s, a, b, c, d in rows]
     expected = [prediction(*sorted(rows, key=lambda row: -row[0]))]
     folder = tmp_path_factory.mktemp("boxes")
@@ -83,7 +83,7 @@ def test_any_scores_and_corners_come_back_exactly(tmp_path_factory, rows):
     assert_same(read_predictions(folder / "boxes.json", INSTANCES[:1]).predictions, expected)
 
 
-def test_text_counts_from_1_and_ends_with_the_last_pixel(tmp_path):
+def test_text_has_inclusive_corners_counted_from_1(tmp_path):
     folder = folder_of(
         tmp_path, n12_1_2="0.2 1 1 10 20\n\n0.7 5 6 5 6\n0.7 2 2 3 3\n", n12_1_1="1 1 1 2 2", n345_1_1_txt=""
     )
@@ -93,10 +93,10 @@ def test_text_counts_from_1_and_ends_with_the_last_pixel(tmp_path):
     assert first.scores.tolist() == pytest.approx([0.7, 0.7, 0.2])
     assert read.missing == ("12_1_3", "12_2_1")  # no file: no regions
     assert [len(each.regions) for each in read.predictions] == [3, 0, 0, 0]
-    assert read.unused == ("12_1_1",)  # of the phrase without boxes
+    assert read.unused == ("12_1_1",)  # a phrase without boxes
 
 
-def test_text_may_count_from_0(tmp_path):
+def test_file_names_may_count_from_0(tmp_path):
     write_text(tmp_path / "boxes", INSTANCES, PREDICTIONS, first=0)
     assert (tmp_path / "boxes" / "12_0_1.txt").exists()
     assert_same(read_predictions(tmp_path / "boxes", INSTANCES, first=0).predictions, PREDICTIONS)
@@ -104,7 +104,7 @@ def test_text_may_count_from_0(tmp_path):
         read_predictions(tmp_path / "boxes", INSTANCES)
 
 
-def test_writing_once_more_leaves_what_is_right_and_mends_the_rest(tmp_path):
+def test_writing_again_rewrites_only_broken_or_missing_files(tmp_path):
     folder = tmp_path / "boxes"
     write_text(folder, INSTANCES, PREDICTIONS)
     untouched, broken, lost = (folder / name for name in ("12_1_2.txt", "12_2_1.txt", "345_1_1.txt"))
@@ -116,7 +116,7 @@ def test_writing_once_more_leaves_what_is_right_and_mends_the_rest(tmp_path):
     assert_same(read_predictions(folder, INSTANCES).predictions, PREDICTIONS)
 
 
-def test_files_of_the_system_and_of_a_killed_run_are_passed_over(tmp_path):
+def test_hidden_files_and_those_of_a_killed_run_are_skipped(tmp_path):
     folder = folder_of(tmp_path, n12_1_2="1 1 1 2 2")
     (folder / ".DS_Store").write_bytes(b"\xff")
     (folder / "tmpabc.part").write_bytes(b"")
@@ -148,12 +148,12 @@ def test_a_broken_line_is_named(tmp_path, text, message):
     [
         (["99_1_1"], "99_1_1: photo 99 is not among the 2 that are evaluated"),
         (["boxes.csv"], "boxes.csv: expected files named IMAGE_SENTENCE_PHRASE, such as 12_1_2"),
-        (["12_1_2", "12_1_2.txt"], "12_1_2.txt: the same phrase as 12_1_2; keep one"),
+        (["12_1_2", "12_1_2.txt"], "12_1_2.txt: the same phrase as 12_1_2; keep only one"),
         ([], "boxes: no file for any of the 4 phrases, the first of which is 12_1_2"),
         (["12_1_1"], "boxes: no file for any of the 4 phrases"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path, names, message):
+def test_a_folder_with_other_files_is_refused(tmp_path, names, message):
     folder = folder_of(tmp_path)
     for name in names:
         (folder / name).write_text("1 1 1 2 2")
@@ -170,9 +170,9 @@ RIGHT = [record(12, 0, [[BOX, [0, 0, 9, 9]], []]), record("12", 1, [[BOX]]), rec
 
 
 @pytest.mark.parametrize("is_lines", [False, True])
-def test_mdetr_records_are_read_as_they_are_with_scores_by_rank(tmp_path, is_lines):
+def test_records_without_scores_are_scored_by_rank(tmp_path, is_lines):
     path = tmp_path / "boxes.json"
-    extra = record(12, 4, [])  # a sentence without phrases that own boxes
+    extra = record(12, 4, [])  # a sentence without phrases that have boxes
     path.write_text("\n".join(map(json.dumps, [*RIGHT, extra])) if is_lines else json.dumps([*RIGHT, extra]))
     read = read_predictions(path, INSTANCES)
     first, second, *_ = read.predictions
@@ -186,11 +186,14 @@ def test_mdetr_records_are_read_as_they_are_with_scores_by_rank(tmp_path, is_lin
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        (RIGHT[:2], "lacks 1 of 3 sentences, the first is image_id 345, sentence_id 0"),
+        (RIGHT[:2], "1 of 3 sentences are missing, the first is image_id 345, sentence_id 0"),
         ([*RIGHT, record(99, 0, [])], "record 4: photo 99 is not among the 2"),
-        ([*RIGHT, RIGHT[0]], "record 4: sentence 0 of photo 12 once more"),
-        ([record(12, 0, [[BOX]])], r"record 1: boxes of 1 phrases; sentence 0 of photo 12 .* has 2 that own boxes"),
-        ([record(12, 3, [[BOX]])], r"sentence 3 of photo 12 .* has 0 that own boxes"),
+        ([*RIGHT, RIGHT[0]], "record 4: sentence 0 of photo 12 appears twice"),
+        (
+            [record(12, 0, [[BOX]])],
+            r"record 1: boxes for 1 phrases; sentence 0 of photo 12 .* has 2 phrases with boxes",
+        ),
+        ([record(12, 3, [[BOX]])], r"sentence 3 of photo 12 .* has 0 phrases with boxes"),
         ([record(12, 1, [[[1, 2, 3]]])], r"record 1: expected a box \[x1, y1, x2, y2\] and a score, got \[1, 2, 3\]"),
         ([record(12, 1, [[[1, 2, 3, "4"]]])], r"expected a box"),
         ([record(12, 1, [[7]])], r"expected a box"),
@@ -198,12 +201,12 @@ def test_mdetr_records_are_read_as_they_are_with_scores_by_rank(tmp_path, is_lin
         ([record(12, 1, [[[1, 2, 0, 4]]])], "expected corners x1 y1 x2 y2, but"),
         ([record(12, 1, [[[1, 2, float("nan"), 4]]])], "expected finite numbers"),
         ([record(12, 1, [[[1, 2, 10**400, 4]]])], "expected finite numbers"),
-        ([record(12, 1, [[BOX]], scores=[])], "expected scores nested as boxes are, of 1 phrases"),
-        ([record(12, 1, [[BOX]], scores=[[]])], "expected scores nested as boxes are, 1 for this phrase"),
+        ([record(12, 1, [[BOX]], scores=[])], "expected scores nested like boxes, for 1 phrases"),
+        ([record(12, 1, [[BOX]], scores=[[]])], "expected scores nested like boxes, 1 for this phrase"),
         ([record(12, 1, [[BOX, BOX]], scores=[[0.1, 0.2]])], "scores rise within a phrase"),
-        ([record(True, 1, [[BOX]])], "expected image_id, a number or a text, got True"),
-        ([record(12, "1", [[BOX]])], "expected sentence_id, a whole number from 0, got '1'"),
-        ([record(12, 1, None)], "expected boxes, a list for each phrase, got NoneType"),
+        ([record(True, 1, [[BOX]])], "expected image_id to be a number or a text, got True"),
+        ([record(12, "1", [[BOX]])], "expected sentence_id to be a whole number from 0, got '1'"),
+        ([record(12, 1, None)], "expected boxes to hold a list for each phrase, got NoneType"),
         ([5], "record 1: expected an object with image_id"),
     ],
 )
@@ -218,11 +221,11 @@ def test_a_wrong_record_is_named(tmp_path, records, message):
     [
         ("b.json", "[1, 2", "b.json: not JSON"),
         ("b.jsonl", '{"image_id": 12,\n', "b.jsonl, line 1: not JSON"),
-        ("b.jsonl", "", "b.jsonl: lacks 3 of 3 sentences"),
-        ("b.csv", "", "b.csv: predictions are a folder of text files, or a file .json or .jsonl"),
+        ("b.jsonl", "", "b.jsonl: 3 of 3 sentences are missing"),
+        ("b.csv", "", "b.csv: expected a folder of text files, or a .json or .jsonl file"),
     ],
 )
-def test_another_file_is_refused(tmp_path, name, text, message):
+def test_other_kinds_of_files_are_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_predictions(tmp_path / name, INSTANCES)
@@ -235,12 +238,12 @@ def test_another_file_is_refused(tmp_path, name, text, message):
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
-        ([prediction()], "1 predictions for 4 phrases"),
+        ([prediction()], "1 predictions for 4 phrases; expected one for each"),
         ([prediction((0.1, *BOX), (0.2, *BOX))] * 4, "12_0_1: scores rise"),
         ([prediction((float("nan"), *BOX))] * 4, "12_0_1: a box or score is not finite"),
     ],
 )
-def test_what_could_not_be_read_is_not_written(tmp_path, predictions, message):
+def test_predictions_that_could_not_be_read_are_not_written(tmp_path, predictions, message):
     with pytest.raises(ValueError, match=message):
         write_text(tmp_path / "text", INSTANCES, predictions)
     with pytest.raises(ValueError, match=message):

@@ -4,43 +4,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from command_settings import composed
 from PIL import Image
+from proposers import Mean, mean_region
 
+import proposals.store.writing
 from eval.flickr30k import find_photos, load_photo
-from grounding.images import load_image
 from grounding.photos import photos_below, photos_listed
 from grounding.quoting import quote_free_text
-from grounding.records import Regions
+from proposals import Stored
 from proposals.__main__ import propose_all
-from proposals.store import Stored
-from proposals.workers import Work, propose_in
+from proposals.store import workers
+from proposals.store.workers import Work, propose_each
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Mean:
-    """A proposer that is easy to foresee: one box, scored with the mean of the photo."""
-
-    def __init__(self, *, seconds=0.0, fatal="", weights=None):
-        self.seconds = seconds
-        self.fatal = fatal
-
-    def __call__(self, image):
-        time.sleep(self.seconds)
-        if self.fatal and Path(image).stem == self.fatal:
-            signal.raise_signal(signal.SIGKILL)
-        return mean_of(image)
-
-
-def mean_of(image):
-    loaded = load_image(image)
-    return Regions(torch.tensor([[0.0, 0.0, loaded.shape[2], loaded.shape[1]]]), loaded.mean().reshape(1))
 
 
 @pytest.fixture
@@ -54,14 +35,17 @@ def photos(tmp_path):
 
 def propose(*words, mean=None):
     settings = composed(*quote_free_text(["workers=0", *words]), config="propose")
-    settings.proposals = {"_target_": "test_propose.Mean"} | (mean or {})
+    settings.proposals = {"_target_": "proposers.Mean"} | (mean or {})
     return propose_all(settings)
 
 
-def in_a_process(*words, **options):
+def in_a_process(*words, **environment):
+    """The command in a process of its own, which finds the modules of the tests."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
         [sys.executable, "-m", "proposals", *words],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
@@ -71,8 +55,8 @@ def test_a_folder_becomes_a_store_that_finds_every_photo(tmp_path, photos):
     stored = Stored(out)
     assert [file.name for file in stored.files()] == ["a.png", "b.png", "more/c.png"]
     for path in (photos / "a.png", photos / "more" / "c.png"):
-        assert torch.equal(stored(path).scores, mean_of(path).scores)
-    assert stored.settings == {"_target_": "test_propose.Mean"}
+        assert torch.equal(stored(path).scores, mean_region(path).scores)
+    assert stored.settings == {"_target_": "proposers.Mean"}
 
 
 def test_photos_that_are_there_are_not_done_again(tmp_path, photos, monkeypatch, caplog):
@@ -94,7 +78,7 @@ def test_photos_that_are_there_are_not_done_again(tmp_path, photos, monkeypatch,
     Image.new("RGB", (5, 5)).save(moved / "new.png")
     assert propose(*words, f"data.path={moved}") == 0
     assert len(Stored(tmp_path / "o.h5")) == 4
-    assert "4 of 4 photos (3 had been there)" in caplog.text
+    assert "4 of 4 photos (3 stored before)" in caplog.text
 
 
 @pytest.fixture
@@ -125,9 +109,9 @@ def test_squashed_photos_are_stretched_before_anything_looks_at_them(tmp_path, s
     with pytest.raises(ValueError, match="is not among"):
         stored(squashed / "photos" / "7.jpg")
     with monkeypatch.context() as patched:
-        patched.setattr("proposals.workers.load_image", None)  # a photo that is there is not even read
+        patched.setattr("proposals.store.workers.load_image", None)  # a photo that is there is not even read
         assert propose(*words) == 0
-    assert "2 of 2 photos (2 had been there)" in caplog.text
+    assert "2 of 2 photos (2 stored before)" in caplog.text
 
 
 def test_another_size_is_another_photo(tmp_path, squashed):
@@ -224,9 +208,9 @@ def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path, photos):
 
 def test_other_settings_are_refused(tmp_path, photos):
     words = (f"image={photos}", f"output={tmp_path / 'o.h5'}")
-    propose(*words, mean={"seconds": 0.0})
-    with pytest.raises(ValueError, match=r"proposals\.seconds=0\.0 \(now 0\.001\)"):
-        propose(*words, mean={"seconds": 0.001})
+    propose(*words, mean={"shade": 0.0})
+    with pytest.raises(ValueError, match=r"proposals\.shade=0\.0 \(now 0\.001\)"):
+        propose(*words, mean={"shade": 0.001})
     assert {path.name for path in tmp_path.iterdir()} == {photos.name, "o.h5"}
 
 
@@ -241,65 +225,77 @@ def test_weights_that_changed_are_other_settings(tmp_path, photos):
         propose(*words, mean={"weights": str(weights)})
 
 
-def test_processes_find_the_same_and_one_that_dies_ends_the_run(tmp_path, photos):
+def test_another_device_is_no_other_setting(tmp_path, photos):
+    words = (f"output={tmp_path / 'o.h5'}",)
+    propose(*words, f"image={photos / 'a.png'}", mean={"device": "cpu"})
+    propose(*words, f"image={photos / 'b.png'}", mean={"device": "auto"})
+    propose(*words, f"image={photos / 'more'}")
+    assert len(Stored(tmp_path / "o.h5")) == 3
+
+
+def test_processes_find_what_one_finds(photos):
     names = ["a.png", "b.png", "more/c.png"]
-    work = Work({"_target_": "test_propose.Mean"}, photos, None)
-    results = {result.file.name: result for result in propose_in(names, work, processes=2) if result}
+    work = Work({"_target_": "proposers.Mean"}, photos, None)
+    results = {result.file.name: result for result in propose_each(names, work, processes=2) if result}
     assert {name: float(results[name].arrays["scores"][0]) for name in names} == {
-        name: float(mean_of(photos / name).scores) for name in names
+        name: float(mean_region(photos / name).scores) for name in names
     }
-    fatal = Work({"_target_": "test_propose.Mean", "fatal": "b"}, photos, None)
-    with pytest.raises(ChildProcessError, match="a process was killed"):
-        list(propose_in(names, fatal, processes=2))
 
 
-def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
-    """Interrupted, then killed, then finished: each photo is proposed in about once."""
-    for number in range(40):
+def test_a_process_that_dies_ends_the_run_with_advice(photos, monkeypatch):
+    def die(*_, **__):
+        raise ChildProcessError("a process was killed")
+        yield
+
+    monkeypatch.setattr(workers, "in_processes", die)
+    with pytest.raises(ChildProcessError, match=r"a process was killed; finished photos are kept, .* fewer workers="):
+        list(propose_each(["a.png"], Work({"_target_": "proposers.Mean"}, photos, None), processes=2))
+
+
+def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    """Interrupted in its sixth photo, then killed in its sixth, then finished: little is done twice."""
+    for number in range(14):
         Image.new("RGB", (10, 10), (number, 0, 0)).save(tmp_path / f"{number:02}.png")
-    out, log = tmp_path / "o.h5", tmp_path / "log"
-    words = [
-        f"image={tmp_path}", f"output={out}", "workers=0", "proposals=logged",
-        f"hydra.run.dir={tmp_path / 'run'}", f"hydra.searchpath=[file://{tmp_path}]",
-    ]  # fmt: skip
     (tmp_path / "proposals").mkdir()
-    (tmp_path / "proposals" / "logged.yaml").write_text(f"_target_: slow.Logged\nlog: {log}\n")
-    (tmp_path / "slow.py").write_text(
-        "import time\n"
-        "from test_propose import mean_of\n"
-        "import proposals.writer\n"
-        "proposals.writer.SECONDS = 0.2\n"
-        "class Logged:\n"
-        "    def __init__(self, *, log): self.log = log\n"
-        "    def __call__(self, image):\n"
-        "        with open(self.log, 'a') as log: print(image, file=log)\n"
-        "        time.sleep(0.1)\n"
-        "        return mean_of(image)\n"
-    )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(tmp_path)])
-    for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9), (None, 0)):
-        before = len(list((tmp_path / "o.h5.parts").glob("*.h5")))
-        run = in_a_process(*words, env={**os.environ, "PYTHONPATH": path})
-        while stop and run.poll() is None and len(list((tmp_path / "o.h5.parts").glob("*.h5"))) < before + 2:
-            time.sleep(0.02)
-        if stop:
-            run.send_signal(stop)
-        output, _ = run.communicate(timeout=60)
+    (tmp_path / "proposals" / "paused.yaml").write_text("_target_: proposers.Paused\n")
+    words = [f"image={tmp_path}", f"output={tmp_path / 'o.h5'}", "workers=0"]
+    outputs = []
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        run = in_a_process(
+            *words, "proposals=paused", f"hydra.run.dir={tmp_path / 'run'}", f"hydra.searchpath=[file://{tmp_path}]",
+            PAUSE_AFTER="5",
+        )  # fmt: skip
+        begun = []
+        while len(begun) < 6:
+            line = run.stdout.readline()
+            assert line, "it ended too early"
+            begun += [line.split(": ")[1]] if line.startswith("begun: ") else []
+        run.send_signal(stop)
+        output, _ = run.communicate()
         assert run.returncode == code, output
-        assert ("interrupted; what is finished is kept" in output) == (stop == signal.SIGINT)
         assert "Traceback" not in output
-    proposed = log.read_text().splitlines()
-    assert len(set(proposed)) == len(Stored(out)) == 40
-    assert len(proposed) <= 40 + 1 + 5  # one that Ctrl-C stopped, those of the last moments before the kill
+        outputs.append(output)
+    assert "interrupted; finished photos are kept" in outputs[0]
+    monkeypatch.setattr(proposals.store.writing, "PHOTOS", 2)
+    monkeypatch.setattr(proposals.store.writing, "SECONDS", float("inf"))
+    settings = composed(*quote_free_text(words), config="propose")
+    settings.proposals = {"_target_": "proposers.Paused"}
+    assert propose_all(settings) == 0
+    # The first run kept all five that it finished, the second one those of its two full parts.
+    assert capsys.readouterr().out.count("begun: ") == 14 - 5 - 4
+    assert len(Stored(tmp_path / "o.h5")) == 14
     assert not (tmp_path / "o.h5.parts").exists()
 
 
 def test_help_helps_and_imports_nothing_heavy():
-    run = in_a_process("--help")
-    output, _ = run.communicate(timeout=60)
-    assert run.returncode == 0
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['proposals', '--help']\n"
+        "try: runpy.run_module('proposals', run_name='__main__')\n"
+        "finally: print([name for name in ('torch', 'cv2', 'h5py', 'numba') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     for word in ("image=", "data=manifest", "proposals: edge_boxes", "output: "):
-        assert word in output
-    code = "import sys, proposals.__main__; print([m for m in ('torch', 'cv2', 'h5py') if m in sys.modules])"
-    light = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert light.stdout.strip() == "[]"
+        assert word in run.stdout
+    assert run.stdout.rstrip().endswith("[]")

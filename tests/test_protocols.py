@@ -18,6 +18,7 @@ PRESETS = {
     "mdetr_merged": replace(MDETR, truth="union"),
     "pointing_mg": POINT,
     "pointing_entity": replace(POINT, unit="entity", target="union", least_area_of="first"),
+    "pointing_entity_all": replace(POINT, unit="entity", target="union", least_area=0.0, least_area_of="first"),
     "pointing_infoground": replace(POINT, point="box", least_area=0.0),
 }
 

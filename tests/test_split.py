@@ -94,7 +94,7 @@ def test_weights_are_shared_and_gradients_reach_those_above_alone():
         ("lite", "blocks.3.1.conv_dw", "there are ways around this module"),
     ],
 )
-def test_where_a_network_cannot_be_cut_is_said(networks, name, layer, message):
+def test_a_module_where_a_network_cannot_be_cut_is_refused(networks, name, layer, message):
     with pytest.raises(ValueError, match=message) as error:
         split(networks[name], layer)
     assert f"training.trained={layer}:" in str(error.value)
@@ -127,7 +127,7 @@ def test_odd_networks_are_refused(kind, layer, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_input_that_nobody_gives_does_not_matter():
+def test_an_unused_optional_input_is_ignored():
     network, photos = Odd("plain"), torch.rand(2, 3, 4, 4)
     lower, upper = split(network, "conv")
     assert torch.equal(lower(photos), photos)

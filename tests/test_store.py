@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grounding.records import Regions, Segments
-from proposals.store import File, Stored, key_of
-from proposals.writer import Entry, Writer, arrays_of, stamp_of
+from proposals.store.reading import File, Stored, key_of
+from proposals.store.writing import Entry, Writer, arrays_of, stamp_of
 
 SETTINGS = {"_target_": "proposals.EdgeBoxes", "count": 500, "edges": {"sigma": 1.5}}
 
@@ -64,7 +64,7 @@ def equal(left, right):
     return True
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(proposals(), max_size=4), st.integers(0, 7))
 def test_what_goes_in_comes_out(tmp_path_factory, several, count):
     entries = [entry(seed, regions) for seed, regions in enumerate(several)]
@@ -144,10 +144,21 @@ def test_other_settings_are_refused_by_name_and_value(tmp_path, where):
         assert ("s.h5.parts" in str(caught.value)) == (where == "parts")
 
 
+def test_settings_that_change_no_proposals_may_differ(tmp_path):
+    """A device, and the step of earlier versions where it was off."""
+    path = store(tmp_path / "s.h5", entry(1), values={**SETTINGS, "device": "cpu", "spectral": 0.0})
+    assert equal(Stored(path)(photo(1)), Regions(torch.full((2, 4), 1.0), torch.ones(2)))
+    store(path, entry(2), values={**SETTINGS, "device": "auto"})
+    assert len(Stored(path)) == 2
+    path = store(tmp_path / "other.h5", entry(1), values={**SETTINGS, "spectral": 0.5})
+    with pytest.raises(ValueError, match=r"proposals\.spectral=0\.5 \(now unset\)"):
+        store(path, entry(2))
+
+
 def test_other_versions_are_a_warning_and_are_noted(tmp_path, monkeypatch, caplog):
     path = store(tmp_path / "s.h5", entry(1))
-    for module in ("store", "writer"):
-        monkeypatch.setattr(f"proposals.{module}.package_versions", lambda: {"numpy": "99.0"})
+    for module in ("reading", "writing"):
+        monkeypatch.setattr(f"proposals.store.{module}.package_versions", lambda: {"numpy": "99.0"})
     store(path, entry(2))
     assert f"made with numpy {np.__version__}, here is 99.0" in caplog.text
     assert Stored(path).versions["numpy"] == f"{np.__version__}, 99.0"
@@ -193,9 +204,9 @@ def test_a_full_disk_costs_nothing_that_is_finished(tmp_path, monkeypatch):
     assert len(Stored(path)) == 2
 
 
-@pytest.mark.parametrize(("value", "message"), [(torch.nan, "NaN"), (1e300, "infinity")])
-def test_what_is_no_number_is_not_stored(value, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("value", [torch.nan, 1e300])
+def test_numbers_that_are_not_finite_are_not_stored(value):
+    with pytest.raises(ValueError, match="boxes or scores of the proposals are NaN or infinite"):
         arrays_of(Regions(torch.full((1, 4), value, dtype=torch.double), torch.ones(1)))
 
 
@@ -288,7 +299,7 @@ def test_a_photo_behind_a_link_is_not_there(tmp_path):
         file.attrs["settings"] = np.bytes_(json.dumps([1]))
     with pytest.raises(ValueError, match="is not among"):
         Stored(path)(photo(2))
-    with pytest.raises(ValueError, match="does not tell its settings"):
+    with pytest.raises(ValueError, match="its settings are missing or damaged"):
         Stored(path).settings  # noqa: B018
 
 

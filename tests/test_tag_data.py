@@ -2,12 +2,13 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import fsspec
 import pytest
 
 from grounding.photos import photos_listed
-from train.data import Tagged, tagged_folder, tagged_listed, tagged_shards
+from train.data import TaggedPhoto, TaggedPhotos, find_shards, hold_out, read_tag_folder, read_tag_manifest
 
 HEADER = tarfile.BLOCKSIZE
 
@@ -49,12 +50,12 @@ def test_a_manifest_lists_tagged_photos_and_says_which_are_missing(photos, kind)
         write_parquet(manifest)
     else:
         manifest.write_text(AS_JSON if kind == "jsonl" else AS_TABLE, encoding="utf-8")
-    listed = tagged_listed(str(manifest), first=None)
-    assert listed.photos == [Tagged("a.jpg", ("dog", "grass"), (30, 40)), Tagged("more/c.jpg", ())]
+    listed = read_tag_manifest(str(manifest), first=None)
+    assert listed.photos == [TaggedPhoto("a.jpg", ("dog", "grass"), (30, 40)), TaggedPhoto("more/c.jpg", ())]
     assert listed.missing == ("gone.jpg",)
     assert len(listed) == 2
     assert listed.path(1) == photos / "more" / "c.jpg"
-    assert [photo.tags for photo in tagged_listed(str(manifest), first=1).photos] == [("dog",), ()]
+    assert [photo.tags for photo in read_tag_manifest(str(manifest), first=1).photos] == [("dog",), ()]
     assert photos_listed(str(manifest)).names == ["a.jpg", "more/c.jpg", "gone.jpg"]
 
 
@@ -62,7 +63,7 @@ def test_paths_start_at_another_folder_where_one_is_named(photos, tmp_path_facto
     manifest = tmp_path_factory.mktemp("elsewhere") / "tags.jsonl"
     rows = [{"image": "c.jpg", "tags": ["cup"]}, {"image": str(photos / "a.jpg"), "tags": ["dog"]}]
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    listed = tagged_listed(str(manifest), first=5, folder=str(photos / "more"))
+    listed = read_tag_manifest(str(manifest), first=5, folder=str(photos / "more"))
     assert [listed.path(index).read_bytes() for index in range(2)] == [b"pixels of more/c.jpg", b"pixels of a.jpg"]
 
 
@@ -85,20 +86,20 @@ def test_paths_start_at_another_folder_where_one_is_named(photos, tmp_path_facto
 def test_a_manifest_that_makes_no_sense_is_refused(photos, name, text, message):
     (photos / name).write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        tagged_listed(str(photos / name), first=5)
+        read_tag_manifest(str(photos / name), first=5)
     assert "\n" not in str(error.value)
 
 
 def test_keeping_no_tag_at_all_is_refused(photos):
-    for function in (tagged_listed, tagged_shards):
+    for function in (read_tag_manifest, find_shards):
         with pytest.raises(ValueError, match="from 1, or null for all, got 0"):
             function(str(photos / "tags.jsonl"), first=0)
 
 
 def test_a_file_names_the_tags_of_a_folders_photos(photos, caplog):
     (photos / "tags.txt").write_text("more/c\tcup, saucer\r\n\na.jpg\t\ngone\tcat\n")
-    found = tagged_folder(str(photos), tags=str(photos / "tags.txt"), first=1)
-    assert found.photos == [Tagged("more/c.jpg", ("cup",)), Tagged("a.jpg", ())]
+    found = read_tag_folder(str(photos), tags=str(photos / "tags.txt"), first=1)
+    assert found.photos == [TaggedPhoto("more/c.jpg", ("cup",)), TaggedPhoto("a.jpg", ())]
     assert found.missing == ("gone",)
     assert "1 of 3 photos have no line" in caplog.text
 
@@ -119,7 +120,7 @@ def test_a_file_of_tags_that_makes_no_sense_is_refused(photos, text, message):
     if text is not None:
         (photos / "tags.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
-        tagged_folder(str(photos), tags=str(photos / "tags.txt"), first=5)
+        read_tag_folder(str(photos), tags=str(photos / "tags.txt"), first=5)
 
 
 def tar(**files):
@@ -142,25 +143,25 @@ GOOD = tar(
     x_in_1__seg__png=b"no photo",
     x_in_1__PNG=b"one",
 )
-OF_GOOD = [(Tagged("x/0.jpg", ("dog",), (3, 4)), b"zero"), (Tagged("x/1.png", ("cat",)), b"one")]
+GOOD_PHOTOS = [(TaggedPhoto("x/0.jpg", ("dog",), (3, 4)), b"zero"), (TaggedPhoto("x/1.png", ("cat",)), b"one")]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_shard_is_read_in_order(tmp_path, pack):
     (tmp_path / "0.tar").write_bytes(pack(GOOD))
-    shards = tagged_shards(str(tmp_path / "0.tar"), first=1)
-    assert list(shards.read(shards.urls[0])) == OF_GOOD
-    assert list(shards.tags(shards.urls[0])) == [photo for photo, _ in OF_GOOD]
+    shards = find_shards(str(tmp_path / "0.tar"), first=1)
+    assert list(shards.read(shards.urls[0])) == GOOD_PHOTOS
+    assert list(shards.tags(shards.urls[0])) == [photo for photo, _ in GOOD_PHOTOS]
 
 
 def test_a_shard_is_read_from_any_file_system():
     with fsspec.open("memory://tag-data/0.tar", "wb") as file:
         file.write(GOOD)
-    (url,) = tagged_shards("memory://tag-data/0.tar", first=1).urls
-    assert list(tagged_shards(url, first=1).read(url)) == OF_GOOD
+    (url,) = find_shards("memory://tag-data/0.tar", first=1).urls
+    assert list(find_shards(url, first=1).read(url)) == GOOD_PHOTOS
 
 
-def test_what_cannot_be_used_in_a_shard_is_told_not_dropped(tmp_path):
+def test_unusable_photos_of_a_shard_are_reported_not_dropped(tmp_path):
     files = {
         "0__jpg": b"zero",
         "1__json": {"tags": ["cat"]},
@@ -175,7 +176,7 @@ def test_what_cannot_be_used_in_a_shard_is_told_not_dropped(tmp_path):
         "__": b"no key",
     }
     (tmp_path / "0.tar").write_bytes(tar(**files))
-    shards = tagged_shards(str(tmp_path / "0.tar"), first=5)
+    shards = find_shards(str(tmp_path / "0.tar"), first=5)
     found = [(photo.name, content) for photo, content in shards.read(shards.urls[0])]
     assert [name for name, _ in found] == ["0.jpg", "1", "2.jpg", "3.jpg", "4.jpg", "5.webp"]
     problems = [
@@ -188,15 +189,15 @@ def test_what_cannot_be_used_in_a_shard_is_told_not_dropped(tmp_path):
     for (_, why), problem in zip(found, problems, strict=False):
         assert problem in why
     assert found[5] == ("5.webp", b"five")
-    assert list(shards.tags(shards.urls[0])) == [Tagged("5.webp", ())]
+    assert list(shards.tags(shards.urls[0])) == [TaggedPhoto("5.webp", ())]
 
 
 @pytest.mark.parametrize("length", [0, 100, HEADER, HEADER + 2, 2 * HEADER, 2 * HEADER + 100, 12 * HEADER])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_shard_that_breaks_off_is_named_wherever_it_does(tmp_path, length, pack):
+def test_a_truncated_shard_is_named_wherever_it_is_cut(tmp_path, length, pack):
     assert GOOD.rindex(b"one") + HEADER == 12 * HEADER
     (tmp_path / "cut.tar").write_bytes(pack(GOOD[:length]))
-    shards = tagged_shards(str(tmp_path / "cut.tar"), first=5)
+    shards = find_shards(str(tmp_path / "cut.tar"), first=5)
     for read in (shards.read, shards.tags):
         with pytest.raises(ValueError, match=r"cut\.tar: cannot be read to its end: "):
             list(read(shards.urls[0]))
@@ -205,7 +206,7 @@ def test_a_shard_that_breaks_off_is_named_wherever_it_does(tmp_path, length, pac
 @pytest.mark.parametrize("content", [b"no tar" * 200, gzip.compress(GOOD)[:-100], GOOD[:1024] + b"junk" * 128])
 def test_a_file_that_is_no_tar_is_named(tmp_path, content):
     (tmp_path / "0.tar").write_bytes(content)
-    shards = tagged_shards(str(tmp_path / "0.tar"), first=5)
+    shards = find_shards(str(tmp_path / "0.tar"), first=5)
     with pytest.raises(ValueError, match=r"0\.tar: cannot be read to its end: "):
         list(shards.read(shards.urls[0]))
 
@@ -213,7 +214,7 @@ def test_a_file_that_is_no_tar_is_named(tmp_path, content):
 @pytest.mark.parametrize("url", ["memory://nowhere/0.tar", "nonsense://a/0.tar"])
 def test_a_shard_that_is_not_there_is_named(url):
     with pytest.raises(ValueError, match=url):
-        list(tagged_shards(url, first=5).read(url))
+        list(find_shards(url, first=5).read(url))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_shard_that_is_not_there_is_named(url):
     ],
 )
 def test_a_path_stands_for_several_shards(path, urls):
-    assert list(tagged_shards(path, first=5).urls) == urls
+    assert list(find_shards(path, first=5).urls) == urls
 
 
 def test_local_shards_are_found_by_globs_and_must_be_there(tmp_path):
@@ -234,7 +235,7 @@ def test_local_shards_are_found_by_globs_and_must_be_there(tmp_path):
         (tmp_path / name).write_bytes(b"")
 
     def found(path):
-        return [url.removeprefix(f"{tmp_path}/") for url in tagged_shards(path, first=5).urls]
+        return [url.removeprefix(f"{tmp_path}/") for url in find_shards(path, first=5).urls]
 
     assert found(f"{tmp_path}/b-*.tar::{tmp_path}/a.tar") == ["b-10.tar", "b-11.tar", "a.tar"]
     assert found(f"{tmp_path}/b-{{10..11}}.tar") == ["b-10.tar", "b-11.tar"]
@@ -245,3 +246,14 @@ def test_local_shards_are_found_by_globs_and_must_be_there(tmp_path):
         found("s3://p/{9..1}.tar")
     with pytest.raises(ValueError, match="names no shard"):
         found("")
+
+
+def test_photos_are_held_out_by_name_whatever_their_order(tmp_path):
+    many = TaggedPhotos(tmp_path, [TaggedPhoto(f"{index}.png", ("dog",)) for index in range(500)], ())
+    training, validation = hold_out(many)
+    assert len(training) + len(validation) == 500
+    assert 0 < len(validation) < 40
+    again = hold_out(replace(many, photos=many.photos[::-1]))[1]
+    assert {photo.name for photo in again.photos} == {photo.name for photo in validation.photos}
+    with pytest.raises(ValueError, match="2 photos are too few to hold some out"):
+        hold_out(replace(many, photos=many.photos[:2]))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from grounding.phrases import whole_phrase
 from grounding.vocabulary import Vocabulary
-from train.vocabulary import TagVocabulary, build_vocabulary, count_tags, lemmas_of, normalise
+from train.vocabulary import TagVocabulary, build_vocabulary, count_tags, lemmatise_tags, normalise
 
 
 @pytest.mark.parametrize(
@@ -23,20 +23,20 @@ from train.vocabulary import TagVocabulary, build_vocabulary, count_tags, lemmas
         ("\ud800cat", "cat"),
     ],
 )
-def test_spellings_of_a_tag_are_made_one(tag, expected):
+def test_spellings_of_a_tag_are_normalised(tag, expected):
     assert normalise(tag) == expected
 
 
 @settings(max_examples=200)
 @given(st.text())
-def test_a_normalised_tag_stays_as_it_is(tag):
+def test_normalising_twice_changes_nothing(tag):
     once = normalise(tag)
     assert normalise(once) == once
 
 
-def test_forms_of_a_word_become_the_one_that_phrases_have():
+def test_tags_are_lemmatised_as_phrases_are():
     tags = ["ice creams", "men", "t-shirt", "building", "statue of liberty", "close-up", "the", "&"]
-    assert list(lemmas_of(tags).values()) == [
+    assert list(lemmatise_tags(tags).values()) == [
         "ice cream",
         "man",
         "t shirt",
@@ -59,7 +59,7 @@ def test_forms_of_a_word_become_the_one_that_phrases_have():
     ],
 )
 def test_a_phrase_finds_the_word_of_a_tag(phrase, tag):
-    word = lemmas_of([normalise(tag)])[normalise(tag)]
+    word = lemmatise_tags([normalise(tag)])[normalise(tag)]
     known, _ = Vocabulary({word: (0,)}, 1).match(whole_phrase(phrase).words)
     assert known == (word,)
 

@@ -8,15 +8,15 @@ from safetensors.torch import load_file
 from scipy.io import savemat
 
 import train.edges
-from proposals.bsds import find_photos, read_annotated
-from proposals.coco import read_photos, true_boxes, true_masks
 from proposals.edges import EdgeDetector
 from proposals.mcg import MCG
-from proposals.ranking import load_forest
+from proposals.mcg.ranking import load_forest
+from train.bsds import find_photos, read_annotated
+from train.coco import object_boxes, object_masks, read_photos
 from train.edges import EdgeTraining, train_edges
 from train.ranker import train_ranker
 
-FEW = EdgeTraining(steps=4, batch=2, crop=32, averaging=0.5)
+FEW = EdgeTraining(steps=4, batch_size=2, crop=32, ema_decay=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def coco(tmp_path_factory):
     return root
 
 
-def test_what_people_drew_is_read(bsds):
+def test_annotations_of_bsds500_are_read(bsds):
     photos = find_photos(bsds, "train", "val")
     assert [photo.stem for photo in photos] == ["10", "20"]
     drawn = read_annotated(photos[0])
@@ -89,27 +89,27 @@ def test_what_people_drew_is_read(bsds):
 def test_objects_of_coco_are_read_without_crowds(coco):
     photos = read_photos(coco)
     assert [len(photo.boxes) for photo in photos] == [1, 1, 1]
-    mask = true_masks(photos[0])[0]
+    mask = object_masks(photos[0])[0]
     y, x = torch.nonzero(mask, as_tuple=True)
-    assert true_boxes(photos[0]).tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
+    assert object_boxes(photos[0]).tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
     assert mask.sum() == 70 * 55
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(bsds, tmp_path, monkeypatch):
+def test_an_interrupted_training_of_edges_ends_with_the_same_weights(bsds, tmp_path, monkeypatch):
     monkeypatch.setattr(train.edges, "SAVE_EVERY", 2)
     whole = load_file(train_edges(str(bsds), str(tmp_path / "whole.safetensors"), training=FEW))
 
-    batch = train.edges._batch
+    take_step = train.edges._take_step
 
-    def killed(photos, training, step):
-        if step == 3:
+    def killed(photos, training, state, device):
+        if state.step == 3:
             raise KeyboardInterrupt
-        return batch(photos, training, step)
+        return take_step(photos, training, state, device)
 
-    monkeypatch.setattr(train.edges, "_batch", killed)
+    monkeypatch.setattr(train.edges, "_take_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train_edges(str(bsds), str(tmp_path / "parts.safetensors"), training=FEW)
-    monkeypatch.setattr(train.edges, "_batch", batch)
+    monkeypatch.setattr(train.edges, "_take_step", take_step)
     parts = load_file(train_edges(str(bsds), str(tmp_path / "parts.safetensors"), training=FEW))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     (tmp_path / "parts.safetensors").unlink()  # its state is still there
@@ -120,12 +120,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(bsds, tmp_path, monkeypat
 
 def test_a_state_of_other_settings_is_refused(bsds, tmp_path):
     output = tmp_path / "edges.safetensors"
-    train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch=1, crop=32))
-    with pytest.raises(ValueError, match="belongs to other settings; delete it"):
-        train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch=2, crop=32))
+    train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch_size=1, crop=32))
+    with pytest.raises(ValueError, match=r"belongs to other settings \(batch_size\): choose another"):
+        train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch_size=2, crop=32))
     output.with_name("edges.safetensors.state").write_bytes(b"junk")
     with pytest.raises(ValueError, match="no state of a training run"):
-        train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch=1, crop=32))
+        train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch_size=1, crop=32))
 
 
 def test_the_ranker_learns_which_segment_is_an_object(bsds, coco, tmp_path):

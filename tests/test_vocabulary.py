@@ -30,7 +30,7 @@ def test_everyday_words_mean_their_classes(word, unit):
 
 
 @pytest.mark.parametrize("word", ["man", "woman", "entity", "artifact", "object", "thing"])
-def test_words_that_say_nothing_are_not_there(word):
+def test_words_of_no_particular_thing_are_unknown(word):
     assert word not in read_vocabulary("imagenet")
 
 
@@ -51,7 +51,7 @@ def test_an_orange_dress_is_no_fruit_where_orange_is_known_as_a_noun():
     assert Vocabulary(units, 2, frozenset(units)).match([Word("orange", True)]) == (("orange",), ())
 
 
-def test_a_table_of_ones_own(tmp_path):
+def test_a_table_is_read_by_its_path(tmp_path):
     path = tmp_path / "words.tsv"
     path.write_text("# units: 12\ncat\t0-2 7\nrocket ship\t11\n", encoding="utf-8")
     vocabulary = read_vocabulary(str(path))
@@ -61,7 +61,7 @@ def test_a_table_of_ones_own(tmp_path):
     assert vocabulary.counts == {}
 
 
-def test_a_table_tells_nouns_from_words_of_any_kind_and_how_many_photos_had_them(tmp_path):
+def test_a_table_marks_nouns_and_has_counts_of_photos(tmp_path):
     path = tmp_path / "words.tsv"
     path.write_text("red\t0\t40\n# nouns\ncat\t1\t7\norange\t2\n# words\n# of motion\nrun\t3\t0\n", encoding="utf-8")
     vocabulary = read_vocabulary(path)
@@ -89,7 +89,7 @@ def vocabularies(draw):
 
 
 @given(vocabularies())
-def test_what_is_written_is_what_is_read(tmp_path_factory, vocabulary):
+def test_a_vocabulary_that_was_written_is_read_back(tmp_path_factory, vocabulary):
     path = tmp_path_factory.mktemp("table") / "words.tsv"
     path.write_text(format_vocabulary(vocabulary), encoding="utf-8")
     assert vars(read_vocabulary(path)) == {
@@ -105,8 +105,8 @@ def test_consecutive_units_are_written_as_a_run():
 
 
 @pytest.mark.parametrize("word", ["", "#love", "a\tb", "a\nb", "a\u2028b", "cat\r"])
-def test_a_word_that_a_table_cannot_hold_is_refused(word):
-    with pytest.raises(ValueError, match="cannot stand in a table"):
+def test_a_word_that_cannot_be_written_to_a_table_is_refused(word):
+    with pytest.raises(ValueError, match="cannot be written to a table"):
         format_vocabulary(Vocabulary({word: (0,)}, 1))
 
 
@@ -117,7 +117,7 @@ def test_a_word_that_a_table_cannot_hold_is_refused(word):
         (({"cat": ()}, 1), "means units"),
         (({"cat": (0,)}, 1, frozenset({"dog"})), "'dog' is a noun or has a count, but means no unit"),
         (({"cat": (0,)}, 1, frozenset(), {"dog": 3}), "'dog' is a noun or has a count, but means no unit"),
-        (({"cat": (0,)}, 1, frozenset(), {"cat": -1}), "'cat' was in -1 photos"),
+        (({"cat": (0,)}, 1, frozenset(), {"cat": -1}), "'cat' has the count -1"),
     ],
 )
 def test_a_vocabulary_that_contradicts_itself_is_refused(arguments, message):

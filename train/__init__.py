@@ -1,1 +1,1 @@
-"""Words for the grounder: where they come from, and the classifiers that learn them."""
+"""Training: tag classifiers, the edge network, and the ranker of proposals."""

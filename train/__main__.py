@@ -1,4 +1,4 @@
-"""``python -m train``: train what the other commands use."""
+"""``python -m train``: train the networks and forests that the other commands use."""
 
 import logging
 from pathlib import Path
@@ -21,16 +21,16 @@ def main() -> None:
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
 def run(settings: Any) -> None:
-    """Train what the settings name; what goes wrong is logged, and a sweep goes on."""
+    """Run the task that the settings name; an error is logged, and a sweep continues with its next run."""
     attempt(
         lambda: train(settings),
         log,
-        if_interrupted="the same command goes on from the last checkpoint, where the task has some (tags, edges)",
+        if_interrupted="the same command resumes a run of tags or edges from its last saved state",
     )
 
 
 def train(settings: Any) -> bool:
-    """Train, say where the result is, and return True.
+    """Run a task, log the path of its result, and return True.
 
     Raises:
         ValueError: a setting is wrong, or data are missing.
@@ -39,7 +39,7 @@ def train(settings: Any) -> bool:
     import torch
 
     task = plain_settings("task", settings.task)
-    # A network without weights begins with random ones before its task can choose a seed.
+    # A network without pretrained weights draws random ones before its task is called.
     torch.manual_seed(task.get("training", {}).get("seed", 0))
     written: Path = build_part(task)
     log.info("written: %s", printable(written))

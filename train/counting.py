@@ -1,4 +1,4 @@
-"""One pass over tagged photos: their words, how many they are, and which source gives which words."""
+"""One pass over tagged photos: their vocabulary, the number of photos, and the words that each source gives."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from grounding.files import write_file
-from train.data import Tagged, TaggedShards
-from train.state import same_as
+from train.data import TaggedPhoto, TaggedShards
+from train.state import is_same
 from train.vocabulary import TagVocabulary, build_vocabulary
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What a pass over tagged photos finds."""
+class TagCounts:
+    """The result of a pass over tagged photos; S sources, U output units."""
 
-    tags: TagVocabulary
-    photos: tuple[int, ...]  # of each source
-    units: tuple[tuple[int, ...], ...]  # of the words that each source ever gives
+    vocabulary: TagVocabulary
+    photos: tuple[int, ...]  # (S,), number of photos of each source
+    units: tuple[tuple[int, ...], ...]  # (S, …), units of the words that each source ever gives
 
     @property
     def known(self) -> Tensor:
-        """Which units each source knows, (sources + 1, units) bool; any other source knows all."""
-        known = torch.zeros(len(self.photos) + 1, len(self.tags.words), dtype=torch.bool)
+        """The units that each source knows, (S + 1, U) bool; the last row, all true, is for unknown sources."""
+        known = torch.zeros(len(self.photos) + 1, len(self.vocabulary.words), dtype=torch.bool)
         for row, units in zip(known, self.units, strict=False):
             row[list(units)] = True
         known[-1] = True
@@ -34,62 +34,63 @@ class Counted:
 
     @property
     def frequencies(self) -> Tensor:
-        """The share of photos with each word, among those whose source knows it, (units,)."""
-        asked = torch.tensor(self.photos, dtype=torch.float64) @ self.known[:-1].double()
-        return torch.tensor(self.tags.counts, dtype=torch.float64) / asked
+        """The share of photos with each word among the photos whose source knows it, (U,)."""
+        photos = torch.tensor(self.photos, dtype=torch.float64) @ self.known[:-1].double()
+        return torch.tensor(self.vocabulary.counts, dtype=torch.float64) / photos
 
 
-def count_words(photos: Iterable[Tagged], *, size: int, least: int, lemmatise: bool) -> Counted:
-    """The vocabulary of photos' tags, how many photos there are of each source, and which words a source gives.
+def count_tags_of_photos(photos: Iterable[TaggedPhoto], *, size: int, least: int, lemmatise: bool) -> TagCounts:
+    """Build the vocabulary of photos' tags, and count the photos of each source; arguments as in `build_vocabulary`.
 
     Raises:
-        ValueError: there are too few words (see `build_vocabulary`).
+        ValueError: a setting is out of range, or there are too few words.
     """
-    counts: dict[str, int] = {}
-    given: dict[str, set[str]] = {}
+    photos_by_source: dict[str, int] = {}
+    tags_by_source: dict[str, set[str]] = {}
 
-    def lists() -> Iterator[tuple[str, ...]]:
+    def tag_lists() -> Iterator[tuple[str, ...]]:
         for photo in photos:
-            counts[photo.source] = counts.get(photo.source, 0) + 1
-            given.setdefault(photo.source, set()).update(photo.tags)
+            photos_by_source[photo.source] = photos_by_source.get(photo.source, 0) + 1
+            tags_by_source.setdefault(photo.source, set()).update(photo.tags)
             yield photo.tags
 
-    tags = replace(build_vocabulary(lists(), size=size, least=least, lemmatise=lemmatise), sources=tuple(counts))
-    units = tuple(tuple(sorted(tags.units_of(given[source]))) for source in counts)
-    return Counted(tags, tuple(counts.values()), units)
+    vocabulary = build_vocabulary(tag_lists(), size=size, least=least, lemmatise=lemmatise)
+    vocabulary = replace(vocabulary, sources=tuple(photos_by_source))
+    units = tuple(tuple(sorted(vocabulary.units_of(tags_by_source[source]))) for source in photos_by_source)
+    return TagCounts(vocabulary, tuple(photos_by_source.values()), units)
 
 
-def count_shards(data: TaggedShards, path: Path, *, size: int, least: int, lemmatise: bool) -> Counted:
-    """What `count_words` finds in shards, which are read through once for it, and kept in a file.
+def count_tags_of_shards(data: TaggedShards, path: Path, *, size: int, least: int, lemmatise: bool) -> TagCounts:
+    """The result of `count_tags_of_photos` for shards: they are read through once, and the result is kept in a file.
 
     Raises:
-        ValueError: a shard is broken, or there are too few words.
+        ValueError: a shard is broken, a setting is out of range, or there are too few words.
         OSError: the file cannot be written.
     """
     key = {"urls": data.urls, "first": data.first, "size": size, "least": least, "lemmatise": lemmatise}
-    found = _read(path, key)
-    if found is None:
-        found = count_words(_in_shards(data), size=size, least=least, lemmatise=lemmatise)
+    counts = _read(path, key)
+    if counts is None:
+        counts = count_tags_of_photos(_photos(data), size=size, least=least, lemmatise=lemmatise)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps({"key": key, **asdict(found)}).encode())
-    return found
+        write_file(path, json.dumps({"key": key, **asdict(counts)}).encode())
+    return counts
 
 
-def _in_shards(data: TaggedShards) -> Iterator[Tagged]:
+def _photos(data: TaggedShards) -> Iterator[TaggedPhoto]:
     from rich.progress import track
 
     for url in track(data.urls, "words of shards"):
         yield from data.tags(url)
 
 
-def _read(path: Path, key: dict[str, Any]) -> Counted | None:
-    """What `count_words` found before, if it was asked the same."""
+def _read(path: Path, key: dict[str, Any]) -> TagCounts | None:
+    """The result of an earlier pass with the same key; None where there is none, or it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if same_as(found["key"], key):
-            words, counts, sources = (tuple(found["tags"][name]) for name in ("words", "counts", "sources"))
-            tags = TagVocabulary(words, counts, found["tags"]["forms"], sources)
-            return Counted(tags, tuple(found["photos"]), tuple(map(tuple, found["units"])))
+        if is_same(found["key"], key):
+            words, counts, sources = (tuple(found["vocabulary"][name]) for name in ("words", "counts", "sources"))
+            vocabulary = TagVocabulary(words, counts, found["vocabulary"]["forms"], sources)
+            return TagCounts(vocabulary, tuple(found["photos"]), tuple(map(tuple, found["units"])))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or damaged: counted anew
+        pass
     return None

@@ -1,41 +1,19 @@
-"""The log of a training run: a table, a picture of its curves and, where asked for, TensorBoard's files."""
+"""A picture of a training run's curves."""
 
-import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from grounding.files import write_file
+Row = dict[str, float | None]  # one row of a run's log: values by their names, at one step
 
-COLUMNS = ("step", "epoch", "rate", "loss", "photos_per_second", "validation_loss", "mean_ap")
-
-Row = dict[str, float | None]
-
-
-def write_log(folder: Path, rows: Sequence[Row], *, with_picture: bool) -> None:
-    """Write ``log.csv`` and, if asked for, ``curves.png``; a value that was not measured at a step is empty.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written to.
-    """
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _short(row.get(name)) for name in COLUMNS} for row in rows)
-    write_file(folder / "log.csv", table.getvalue().encode())
-    if with_picture:
-        write_file(folder / "curves.png", draw_curves(rows))
-
-
-def _short(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
+_BLUE, _ORANGE = "#3a6ea5", "#d9772b"
 
 
 def draw_curves(rows: Sequence[Row]) -> bytes:
-    """The losses of training and validation and, below, the mean average precision over steps, as a PNG file."""
+    """Draw the losses of training and validation and, below, the mean average precision over steps.
+
+    Returns:
+        the content of a PNG file.
+    """
     from matplotlib.figure import Figure
 
     precision = _points(rows, "mean_ap")
@@ -54,7 +32,7 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
     steps, losses = _points(rows, "validation_loss")
     if steps:
         axes[0].plot(steps, losses, "o-", color=_ORANGE, linewidth=2, markersize=5, label="validation")
-    axes[0].set_ylabel("loss of a photo,\nsummed over tags")
+    axes[0].set_ylabel("loss per photo,\nsummed over tags")
     axes[0].legend(frameon=False, loc="upper right")
     if precision[0]:
         axes[1].plot(*precision, "o-", color=_ORANGE, linewidth=2, markersize=5)
@@ -69,11 +47,8 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
     return content.getvalue()
 
 
-_BLUE, _ORANGE = "#3a6ea5", "#d9772b"
-
-
 def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
-    """The steps at which something was measured, and its values."""
+    """The steps at which a value was measured, and the values."""
     measured = [
         (step, value) for row in rows if (step := row["step"]) is not None and (value := row.get(name)) is not None
     ]
@@ -81,38 +56,6 @@ def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Means over a twentieth of the values around each, without the ends."""
+    """Running means over a twentieth of the values."""
     window = max(1, len(values) // 20)
     return [sum(values[start : start + window]) / window for start in range(len(values) - window + 1)]
-
-
-class Board:
-    """TensorBoard's files of a run; nothing, where they are not asked for.
-
-    Raises:
-        ValueError: the package tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path | None, first: int) -> None:
-        self._writer: Any = None
-        if folder is None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ValueError(
-                'training.tensorboard=true needs its package: pip install "phrase-grounding[train]"'
-            ) from None
-        self._writer = SummaryWriter(str(folder), purge_step=first)
-
-    def add(self, row: Row) -> None:
-        """Add what a row of the log says."""
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "step" and value is not None:
-                    self._writer.add_scalar(name, value, row["step"])
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self._writer is not None:
-            self._writer.close()

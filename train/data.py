@@ -1,4 +1,4 @@
-"""Photos with tags: listed in a file, in a folder with a file of tags, or in tar files that are read as streams."""
+"""Tagged photos: in a manifest, in a folder with a file of tags, or in tar files that are read as streams."""
 
 import glob
 import itertools
@@ -19,98 +19,100 @@ from grounding.photos import photos_below, rows
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = 50  # one in so many photos is held out, where there are none for validation
-IN_SHARDS = ("jpg", "jpeg", "png", "webp")  # extensions of photos there, as WebDataset has them
+HELD_OUT = 50  # one photo in so many is held out where no photos for validation are given
+SHARD_EXTENSIONS = ("jpg", "jpeg", "png", "webp")  # of photos in shards, as in WebDataset
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged:
-    """A photo and its tags, in order, most telling first."""
+class TaggedPhoto:
+    """A photo and its tags, the most important first."""
 
-    name: str  # as the manifest, the folder or the shard says it
-    tags: tuple[str, ...]  # as written, each once; only the first ones
-    size: tuple[int, int] | None = None  # (height, width) of the original, where the file is a squeezed copy
-    source: str = ""  # who tagged it; the lack of a tag that its source never gives tells nothing
+    name: str  # its path in the folder of photos, or its key in a shard with the extension
+    tags: tuple[str, ...]  # as written, without repetition; at most the ``first`` ones
+    size: tuple[int, int] | None = None  # (height, width) of the original, where the file has another aspect ratio
+    source: str = ""  # who tagged it; the absence of a tag that its source never gives is no evidence
 
 
 @dataclass(frozen=True)
 class TaggedPhotos:
-    """Photos that lie in files; a name is a path from ``folder``, or a whole one."""
+    """Tagged photos in files; a name is a path from ``folder``, or an absolute one."""
 
     folder: Path
-    photos: list[Tagged]
-    missing: tuple[str, ...]  # listed, but no file is there: not among the photos
+    photos: list[TaggedPhoto]
+    missing: tuple[str, ...]  # names that are listed but have no file; they are not among the photos
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def path(self, index: int) -> Path:
+        """The path of a photo's file."""
         return self.folder / self.photos[index].name
 
 
 @dataclass(frozen=True)
 class TaggedShards:
-    """Photos in tar files, each ``key.jpg`` beside its ``key.json``, local or wherever fsspec reaches."""
+    """Tagged photos in tar files, each ``key.jpg`` beside its ``key.json``; local files or URLs that fsspec opens."""
 
     urls: tuple[str, ...]
-    first: int | None  # tags of a photo; None for all
+    first: int | None  # number of a photo's tags that are used; None: all
 
-    def read(self, url: str) -> Iterator[tuple[Tagged, bytes | str]]:
-        """The photos of one shard in order, undecoded; for one that cannot be used, text says why there is none.
+    def read(self, url: str) -> Iterator[tuple[TaggedPhoto, bytes | str]]:
+        """Yield the photos of one shard in order, each with the content of its file, or the reason why there is none.
 
         Raises:
-            ValueError: the shard cannot be read, or it breaks off.
+            ValueError: the shard cannot be read, or it is truncated.
         """
         for key, members in itertools.groupby(_members(url, with_photos=True), key=lambda member: member[0]):
-            yield _of_shard(key, {extension: content for _, extension, content in members}, self.first)
+            yield _shard_photo(key, {extension: content for _, extension, content in members}, self.first)
 
-    def tags(self, url: str) -> Iterator[Tagged]:
-        """The tags of one shard's photos in order, of those alone that can be used; photos are passed over.
+    def tags(self, url: str) -> Iterator[TaggedPhoto]:
+        """Yield one shard's usable photos in order without reading their pixels.
 
         Raises:
-            ValueError: the shard cannot be read, or it breaks off.
+            ValueError: the shard cannot be read, or it is truncated.
         """
         for key, members in itertools.groupby(_members(url, with_photos=False), key=lambda member: member[0]):
-            photo, content = _of_shard(key, {extension: content for _, extension, content in members}, self.first)
+            photo, content = _shard_photo(key, {extension: content for _, extension, content in members}, self.first)
             if not isinstance(content, str):
                 yield photo
 
 
-def tagged_listed(path: str, *, first: int | None, folder: str | None = None) -> TaggedPhotos:
-    """The photos and tags that a file lists, in its order.
+def read_tag_manifest(path: str, *, first: int | None = 5, folder: str | None = None) -> TaggedPhotos:
+    """Read a manifest of tagged photos; they keep its order.
 
     Args:
-        path: a file ``.jsonl``, ``.csv`` or ``.parquet`` with ``image``, ``tags`` (a list, or text with commas or
-            semicolons between tags), where files are squeezed ``width`` and ``height`` of the originals, and where
-            the photos of several sources are listed together, ``source``.
-        first: how many tags of a photo are kept; None for all.
-        folder: where paths start; by default the file's own folder.
+        path: a file ``.jsonl``, ``.csv`` or ``.parquet`` with ``image`` and ``tags`` (a list, or text with commas or
+            semicolons between tags); ``width`` and ``height`` of the originals where the files have another aspect
+            ratio; and ``source`` where photos of several sources are listed together.
+        first: number of a photo's tags that are used; None: all.
+        folder: relative to which paths are read; by default the manifest's own folder.
 
     Raises:
-        ValueError: the file cannot be read, a row makes no sense, there is no tag in it, or no photo is there.
+        ValueError: the manifest cannot be read, a row makes no sense, it has no tag, or none of its photos exists.
     """
     _check_first(first)
     manifest = Path(path).expanduser()
     photos = []
     for number, row in rows(manifest, "tags"):
         try:
-            photos.append(_tagged(row["image"], row, first))
+            photos.append(_tagged_photo(row["image"], row, first))
         except ValueError as error:
             raise ValueError(f"{manifest}, line {number}: {error}") from None
-    return _those_there(manifest, manifest.parent if folder is None else Path(folder).expanduser(), photos)
+    return _existing_photos(manifest, manifest.parent if folder is None else Path(folder).expanduser(), photos)
 
 
-def tagged_folder(path: str, *, tags: str, first: int | None) -> TaggedPhotos:
-    """The photos in a folder and its subfolders that a file of tags names, in its order.
+def read_tag_folder(path: str, *, tags: str, first: int | None = 5) -> TaggedPhotos:
+    """Find the photos in a folder and its subfolders that a file of tags names; they keep the file's order.
 
     Args:
-        path: the folder; its photos that the file does not name are left out, and counted in the log.
-        tags: a text file, a photo a line: its path in the folder, with or without extension, a tab, and tags with
-            commas between them.
-        first: how many tags of a photo are kept; None for all.
+        path: the folder; photos that the file does not name are left out, and their number is logged.
+        tags: a text file with one photo a line: its path in the folder, with or without extension, a tab, and tags
+            separated by commas.
+        first: number of a photo's tags that are used; None: all.
 
     Raises:
-        ValueError: the folder or the file cannot be read, a line makes no sense, there is no tag, or no photo is there.
+        ValueError: the folder or the file cannot be read, a line makes no sense, there is no tag, or none of the
+            photos exists.
     """
     _check_first(first)
     names = photos_below(path).names
@@ -132,8 +134,8 @@ def tagged_folder(path: str, *, tags: str, first: int | None) -> TaggedPhotos:
             raise ValueError(f"{table}, line {number}: expected a photo, a tab and tags, got {line[:60]!r}")
         if name not in known and name in ambiguous:
             raise ValueError(f"{table}, line {number}: {name} may be several photos; write its extension, too")
-        photos.append(_tagged(name if name in known else by_stem.get(name, name), {"tags": text}, first))
-    found = _those_there(table, Path(path).expanduser(), photos)
+        photos.append(_tagged_photo(name if name in known else by_stem.get(name, name), {"tags": text}, first))
+    found = _existing_photos(table, Path(path).expanduser(), photos)
     without = len(known.difference(photo.name for photo in photos))
     if without:
         log.warning("%s: %d of %d photos have no line in %s and are left out", path, without, len(names), tags)
@@ -141,7 +143,11 @@ def tagged_folder(path: str, *, tags: str, first: int | None) -> TaggedPhotos:
 
 
 def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
-    """Photos for training, and a fiftieth for validation, chosen by their names."""
+    """Split photos into those for training and a fiftieth for validation, chosen by their names alone.
+
+    Raises:
+        ValueError: there are too few photos.
+    """
     is_held = [zlib.crc32(photo.name.encode("utf-8", "replace")) % HELD_OUT == 0 for photo in data.photos]
     if not any(is_held) or all(is_held):
         raise ValueError(f"{len(data)} photos are too few to hold some out: name photos with data@validation=…")
@@ -152,25 +158,25 @@ def hold_out(data: TaggedPhotos) -> tuple[TaggedPhotos, TaggedPhotos]:
     return training, validation
 
 
-def tagged_shards(path: str, *, first: int | None) -> TaggedShards:
-    """Photos and tags in tar files, such as WebDataset writes.
+def find_shards(path: str, *, first: int | None = 5) -> TaggedShards:
+    """Find tar files of tagged photos, such as WebDataset writes.
 
     Args:
-        path: paths or URLs, with ``::`` or commas between them; ``{000..123}`` stands for a range of numbers, ``{a,b}``
-            for either, and ``*`` or ``?`` in a local path for any text.
-        first: how many tags of a photo are kept; None for all.
+        path: paths or URLs, separated by ``::`` or commas; ``{000..123}`` stands for a range of numbers, ``{a,b}`` for
+            either text, and ``*`` or ``?`` in a local path for any text or character.
+        first: number of a photo's tags that are used; None: all.
 
     Raises:
-        ValueError: a local shard is not there, or the path names none.
+        ValueError: a local shard does not exist, or the path names none.
     """
     _check_first(first)
     if os.path.isfile(path):
         return TaggedShards((path,), first)
     urls: list[str] = []
-    # Between "simplecache::" and its URL there is no list; commas in braces are of the braces.
+    # "simplecache::" belongs to the URL behind it, and a comma in braces to the braces.
     for pattern in re.split(r"(?<!cache)::|,(?![^{}]*\})", path):
-        for url in _expanded(pattern.strip()):
-            urls += [url] if _is_remote(url) else _local(url)
+        for url in _expand_braces(pattern.strip()):
+            urls += [url] if "://" in url else _find_local(url)
     if not urls:
         raise ValueError(f"{path!r} names no shard")
     return TaggedShards(tuple(urls), first)
@@ -181,8 +187,8 @@ def _check_first(first: int | None) -> None:
         raise ValueError(f"first must be the number of tags of a photo to keep, from 1, or null for all, got {first}")
 
 
-def _tagged(name: str, values: Mapping[str, Any], first: int | None) -> Tagged:
-    """A photo from the values of its row."""
+def _tagged_photo(name: str, values: Mapping[str, Any], first: int | None) -> TaggedPhoto:
+    """The photo that a row's values describe."""
     written = values["tags"]
     if written is None:
         written = []
@@ -194,34 +200,38 @@ def _tagged(name: str, values: Mapping[str, Any], first: int | None) -> Tagged:
     source = values.get("source") or ""
     if not isinstance(source, str):
         raise ValueError(f"source is a text, got {repr(source)[:60]}")
-    return Tagged(name, tags[:first], _size(values.get("height"), values.get("width")), source)
+    return TaggedPhoto(name, tags[:first], _parse_size(values.get("height"), values.get("width")), source)
 
 
-def _size(*sides: Any) -> tuple[int, int] | None:
-    """(height, width), where they are given."""
-    if all(side is None or side == "" for side in sides):
+def _parse_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as whole numbers, or None where both are missing."""
+    if height in (None, "") and width in (None, ""):
         return None
     try:
-        height, width = (int(side) for side in sides)
-        if min(height, width) >= 1:
-            return height, width
+        size = int(height), int(width)
+        if min(size) >= 1:
+            return size
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"height and width are whole numbers from 1, both or neither, got {sides[0]!r} and {sides[1]!r}")
+    raise ValueError(f"height and width are whole numbers from 1, both or neither, got {height!r} and {width!r}")
 
 
-def _those_there(source: Path, folder: Path, photos: list[Tagged]) -> TaggedPhotos:
+def _existing_photos(source: Path, folder: Path, photos: list[TaggedPhoto]) -> TaggedPhotos:
     if not any(photo.tags for photo in photos):
         raise ValueError(f"{source}: none of its {len(photos)} photos has a tag")
     found = [photo for photo in photos if os.path.isfile(folder / photo.name)]
     if not found:
         raise ValueError(f"{source}: none of its {len(photos)} photos is there, such as {folder / photos[0].name}")
-    there = {photo.name for photo in found}
-    return TaggedPhotos(folder, found, tuple(photo.name for photo in photos if photo.name not in there))
+    existing = {photo.name for photo in found}
+    return TaggedPhotos(folder, found, tuple(photo.name for photo in photos if photo.name not in existing))
 
 
-def _expanded(pattern: str) -> list[str]:
-    """All texts that a pattern with braces stands for, in order."""
+def _expand_braces(pattern: str) -> list[str]:
+    """All texts that a pattern with braces stands for, in order.
+
+    >>> _expand_braces("{a,b}/{08..10}.tar")
+    ['a/08.tar', 'a/09.tar', 'a/10.tar', 'b/08.tar', 'b/09.tar', 'b/10.tar']
+    """
     braces = re.search(r"\{([^{}]*)\}", pattern)
     if braces is None:
         return [pattern] if pattern else []
@@ -237,14 +247,10 @@ def _expanded(pattern: str) -> list[str]:
     if not texts:
         raise ValueError(f"{pattern}: {{{inside}}} is no range such as {{000..123}}")
     before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [before + text + rest for text in texts for rest in _expanded(after) or [""]]
+    return [before + text + rest for text in texts for rest in _expand_braces(after) or [""]]
 
 
-def _is_remote(url: str) -> bool:
-    return "://" in url
-
-
-def _local(pattern: str) -> list[str]:
+def _find_local(pattern: str) -> list[str]:
     pattern = os.path.expanduser(pattern)
     found = [pattern] if os.path.isfile(pattern) else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
     if not found:
@@ -253,7 +259,7 @@ def _local(pattern: str) -> list[str]:
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar file; one that breaks off between members, or has junk there, is no file that just ends."""
+    """A member of a tar file; unlike the standard one's, its truncated or broken header is an error, not an end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
@@ -261,12 +267,12 @@ class _Member(tarfile.TarInfo):
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # zeros: the end, as tar writes it
+                raise  # a block of zeros is the regular end
             raise tarfile.ReadError("it breaks off" if len(buf) < tarfile.BLOCKSIZE else str(error)) from None
 
 
 def _members(url: str, *, with_photos: bool) -> Iterator[tuple[str, str, bytes]]:
-    """Key, extension and content of a shard's files in order; of photos the content only where it is wanted."""
+    """Yield key, extension and content of a shard's files in order; without photos, only .json files have content."""
     import fsspec
 
     try:
@@ -275,10 +281,10 @@ def _members(url: str, *, with_photos: bool) -> Iterator[tuple[str, str, bytes]]
             tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive,
         ):
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # else it remembers all of them
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps them all in memory
                 folder, slash, base = member.name.rpartition("/")
                 stem, _, extension = base.partition(".")
-                if not member.isfile() or not stem:  # ._a.jpg is what macOS knows of a.jpg
+                if not member.isfile() or not stem:  # such as ._a.jpg, in which macOS keeps attributes of a.jpg
                     continue
                 extension = extension.lower()
                 file = archive.extractfile(member) if with_photos or extension == "json" else None
@@ -289,18 +295,18 @@ def _members(url: str, *, with_photos: bool) -> Iterator[tuple[str, str, bytes]]
         raise ValueError(f"{url}: cannot be read to its end: {one_line(error)}") from None
 
 
-def _of_shard(key: str, files: dict[str, bytes], first: int | None) -> tuple[Tagged, bytes | str]:
-    """A photo from the files of its key."""
-    extension = next((extension for extension in IN_SHARDS if extension in files), None)
+def _shard_photo(key: str, files: dict[str, bytes], first: int | None) -> tuple[TaggedPhoto, bytes | str]:
+    """The photo of a key's files, and its content or why there is none."""
+    extension = next((extension for extension in SHARD_EXTENSIONS if extension in files), None)
     if extension is None:
-        return Tagged(key, ()), f"no photo with this key ({', '.join(IN_SHARDS)})"
+        return TaggedPhoto(key, ()), f"no photo with this key ({', '.join(SHARD_EXTENSIONS)})"
     name = f"{key}.{extension}"
     if "json" not in files:
-        return Tagged(name, ()), f"no {key}.json beside it"
+        return TaggedPhoto(name, ()), f"no {key}.json beside it"
     try:
         values = json.loads(files["json"])
         if not isinstance(values, dict) or "tags" not in values:
             raise ValueError('expected an object with "tags"')
-        return _tagged(name, values, first), files[extension]
+        return _tagged_photo(name, values, first), files[extension]
     except (ValueError, RecursionError) as error:
-        return Tagged(name, ()), f"{key}.json: {error}"
+        return TaggedPhoto(name, ()), f"{key}.json: {error}"

@@ -1,11 +1,11 @@
-"""Features of photos that a network's frozen part computes once and for all, kept in a file."""
+"""Features that a network's frozen part computes once for all photos, kept in a file."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -13,27 +13,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grounding.files import write_file
+from train.batches import Batch, epoch_order, pad_units, photo_batches_in_order
 from train.data import TaggedPhotos
-from train.loading import ALONE, Batch, Share, View, batches_in_order, order_of_epoch, padded
-from train.state import same_as
+from train.distributed import ALONE, Share
+from train.state import is_same
+from train.views import View
 from train.vocabulary import TagVocabulary
 
-BATCH = 16  # photos that are computed together; with more, memory comes and goes more slowly on a CPU
-SAVE_EVERY = 32  # batches, after which a stopped computation goes on
+BATCH_SIZE = 16  # photos that are computed together; larger batches are slower on a CPU, which then allocates more
+SAVE_EVERY = 32  # batches between saved states, from which a stopped computation is resumed
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the frozen part says about photos, of each in several views."""
+    """Features of N photos, each in several views."""
 
-    values: NDArray[np.float16]  # (views, N, …), a file
+    values: NDArray[np.float16]  # (views, N, …), mapped from a file
     readable: NDArray[np.bool_]  # (N,)
-    unreadable: tuple[str, ...]  # why, each with the photo's name
-    units: list[list[int]]  # of each photo's tags
+    unreadable: tuple[str, ...]  # a line for each photo that cannot be read: its name and the reason
+    units: list[list[int]]  # (N, …), of each photo's tags
     sources: NDArray[np.int64]  # (N,), of each photo's tags
 
     def __len__(self) -> int:
         return len(self.units)
+
+
+@dataclass
+class _Progress:
+    """The part of the features that is in the file."""
+
+    done: int = 0  # views of photos
+    size: int = 0  # bytes of the file with these
+    unreadable: dict[int, str] = field(default_factory=dict)  # from the index of a photo to the reason
 
 
 def compute_features(
@@ -41,7 +52,7 @@ def compute_features(
     data: TaggedPhotos,
     vocabulary: TagVocabulary,
     view: View,
-    lower: Callable[[Tensor], Tensor],
+    frozen_features: Callable[[Tensor], Tensor],
     *,
     views: int,
     seed: int | None,
@@ -49,94 +60,112 @@ def compute_features(
     workers: int,
     report: Callable[[int, int], None],
 ) -> Features:
-    """Compute features, or take from the file those that are there already; a stopped computation goes on.
+    """Compute the features of photos, or read those that the file already has; a stopped computation is resumed.
 
     Args:
-        path: the file, ``.npy``; what is known about it lies beside it, ``.json``.
-        data: the photos; where one's name, size in bytes or time of change differs, all are computed anew.
-        vocabulary: of their tags.
-        view: through which photos are seen.
-        lower: from pixels (B, 3, crop, crop) uint8 to features (B, …).
-        views: of each photo, at random; one, not at random, without a seed.
-        seed: of the views.
-        about: what the features depend on else, such as the network, plain values; others are computed anew.
-        workers: processes that decode.
-        report: is told how many views of photos are done, and of how many.
+        path: the file, ``.npy``; its progress is beside it, ``.json``.
+        data: the photos; if a name, a file's size or its time of change differs, all features are computed again.
+        vocabulary: the units of tags.
+        view: how photos are shown.
+        frozen_features: computes features (B, …) from pixels (B, 3, crop, crop) uint8.
+        views: random views of each photo; without a seed one, which is not random.
+        seed: determines the views.
+        about: plain values on which the features depend beside the photos, such as the network; if they differ, all
+            features are computed again.
+        workers: processes that decode photos.
+        report: is called with the number of views of photos that are done, and of all.
 
     Raises:
         ValueError: no photo can be read, or the features are not finite in half precision.
         OSError: the disk is full.
     """
-    key = {**about, "through": astuple(view), "views": views, "seed": seed, "photos": _fingerprint(data)}
-    beside = path.with_suffix(".json")
-    kept = _kept(path, beside, key)
-    report(kept.done, views * len(data))
-    if kept.done < views * len(data):
+    key = {**about, "through": astuple(view), "views": views, "seed": seed, "photos": _photos_digest(data)}
+    progress = _read_progress(path, key)
+    total = views * len(data)
+    report(progress.done, total)
+    if progress.done < total:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not kept.done:
-            beside.unlink(missing_ok=True)  # before what it tells about is overwritten
-        with path.open("r+b" if kept.done else "wb") as file:
-            file.seek(kept.size)
-            batches = _batches(data, vocabulary, view, views=views, seed=seed, first=kept.done, workers=workers)
-            for count, batch in enumerate(batches, 1):
-                features = lower(batch.inputs).half().cpu().numpy()
-                if not np.isfinite(features).all():
-                    raise ValueError(f"{path}: the features of some photos are not finite in half precision")
-                if not kept.done:
-                    shape = (views, len(data), *features.shape[1:])
-                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(features.astype("<f2").tobytes())
-                grey = (batch.weights == 0).nonzero().flatten() + kept.done % len(data)
-                kept.unreadable.update(zip(grey.tolist(), batch.unreadable, strict=True))
-                kept.done += len(batch)
-                if count % SAVE_EVERY == 0 or kept.done == views * len(data):
-                    file.flush()
-                    kept.size = file.tell()
-                    unreadable = list(kept.unreadable.items())
-                    known = {"key": key, "done": kept.done, "size": kept.size, "unreadable": unreadable}
-                    write_file(beside, json.dumps(known).encode())
-                report(kept.done, views * len(data))
+        if not progress.done:
+            _progress_path(path).unlink(missing_ok=True)  # before the features that it describes are overwritten
+        with path.open("r+b" if progress.done else "wb") as file:
+            file.seek(progress.size)
+            batches = _batches(data, vocabulary, view, views=views, seed=seed, first=progress.done, workers=workers)
+            for number, batch in enumerate(batches, 1):
+                _append_features(file, batch, frozen_features(batch.inputs), progress, (views, len(data)))
+                if number % SAVE_EVERY == 0 or progress.done == total:
+                    _save_progress(file, path, progress, key)
+                report(progress.done, total)
     readable = np.ones(len(data), bool)
-    readable[list(kept.unreadable)] = False
+    readable[list(progress.unreadable)] = False
     if not readable.any():
-        raise ValueError(f"none of the photos can be read; the first: {next(iter(kept.unreadable.values()))}")
+        raise ValueError(f"none of the photos can be read; the first: {next(iter(progress.unreadable.values()))}")
     units = [vocabulary.units_of(photo.tags) for photo in data.photos]
-    sources = np.array([vocabulary.source_of(photo.source) for photo in data.photos])
-    return Features(np.load(path, mmap_mode="r"), readable, tuple(kept.unreadable.values()), units, sources)
+    sources = np.array([vocabulary.source_index(photo.source) for photo in data.photos])
+    return Features(np.load(path, mmap_mode="r"), readable, tuple(progress.unreadable.values()), units, sources)
 
 
-@dataclass
-class _Kept:
-    """How much of the features is in the file."""
+def _append_features(
+    file: BinaryIO, batch: Batch, features: Tensor, progress: _Progress, shape: tuple[int, int]
+) -> None:
+    """Append a batch's features in half precision to the file, which starts with NumPy's header.
 
-    done: int = 0  # views of photos
-    size: int = 0  # bytes up to there
-    unreadable: dict[int, str] = field(default_factory=dict)  # photos, and why
+    Args:
+        file: ``.npy``, at its end.
+        batch: the photos.
+        features: theirs.
+        progress: is updated.
+        shape: number of views, and of photos.
+    """
+    values = features.half().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise ValueError(f"{file.name}: the features of some photos are not finite in half precision")
+    if not progress.done:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (*shape, *values.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, header)
+    file.write(values.astype("<f2").tobytes())
+    indices = (batch.weights == 0).nonzero().flatten() + progress.done % shape[1]
+    progress.unreadable.update(zip(indices.tolist(), batch.unreadable, strict=True))
+    progress.done += len(batch)
 
 
-def _kept(path: Path, beside: Path, key: dict[str, Any]) -> _Kept:
-    """What is there already; nothing, where it is damaged or was made otherwise."""
+def _progress_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_progress(path: Path, key: dict[str, Any]) -> _Progress:
+    """The progress of an earlier computation with the same key; none where it is damaged."""
     try:
-        found = json.loads(beside.read_text())
-        if same_as(found["key"], key) and found["size"] <= path.stat().st_size:
-            return _Kept(found["done"], found["size"], dict(found["unreadable"]))
+        found = json.loads(_progress_path(path).read_text())
+        if is_same(found["key"], key) and found["size"] <= path.stat().st_size:
+            return _Progress(found["done"], found["size"], dict(found["unreadable"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return _Kept()
+    return _Progress()
 
 
-def _fingerprint(data: TaggedPhotos) -> str:
-    """What tells these photos from others, and from the same ones with other content."""
-    found = hashlib.sha256()
+def _save_progress(file: BinaryIO, path: Path, progress: _Progress, key: dict[str, Any]) -> None:
+    file.flush()
+    progress.size = file.tell()
+    values = {
+        "key": key,
+        "done": progress.done,
+        "size": progress.size,
+        "unreadable": list(progress.unreadable.items()),
+    }
+    write_file(_progress_path(path), json.dumps(values).encode())
+
+
+def _photos_digest(data: TaggedPhotos) -> str:
+    """A digest of the photos' names, and of the sizes and times of change of their files."""
+    digest = hashlib.sha256()
     for index, photo in enumerate(data.photos):
         try:
             status = data.path(index).stat()
             file = (status.st_size, status.st_mtime_ns)
         except OSError:
             file = None
-        found.update(repr((photo.name, photo.size, file)).encode("utf-8", "replace"))
-    return found.hexdigest()
+        digest.update(repr((photo.name, photo.size, file)).encode("utf-8", "replace"))
+    return digest.hexdigest()
 
 
 def _batches(
@@ -149,31 +178,36 @@ def _batches(
     first: int,
     workers: int,
 ) -> Iterator[Batch]:
-    """All photos in order, as many times as there are views; the first ones are left out."""
+    """Yield all photos in order, as many times as there are views, without the first ones."""
     for number in range(first // len(data), views):
         start = max(0, first - number * len(data))
-        chosen = None if seed is None else (seed, number)
-        yield from batches_in_order(data, vocabulary, view, batch=BATCH, workers=workers, seed=chosen, start=start)
+        view_seed = None if seed is None else (seed, number)
+        yield from photo_batches_in_order(
+            data, vocabulary, view, batch_size=BATCH_SIZE, workers=workers, seed=view_seed, start=start
+        )
 
 
-def batches_of_features(
-    data: Features, *, batch: int, seed: int, epoch: int, first: int = 0, share: Share = ALONE
+def feature_batches(
+    data: Features, *, batch_size: int, seed: int, epoch: int, first: int = 0, share: Share = ALONE
 ) -> Iterator[Batch]:
-    """The batches of an epoch, as `train.loading.batches_of_photos` makes them; each epoch sees the next view."""
+    """Yield the batches of an epoch in the order of `train.batches.photo_batches`; each epoch has the next view."""
     view = epoch % len(data.values)
-    for indices in order_of_epoch(len(data), batch=batch, seed=seed, epoch=epoch, share=share)[first:]:
+    for indices in epoch_order(len(data), batch_size=batch_size, seed=seed, epoch=epoch, share=share)[first:]:
         yield _batch(data, view, indices)
 
 
-def features_in_order(data: Features, *, batch: int, share: Share = ALONE) -> Iterator[Batch]:
-    """All features once, in order, every ``world``-th of them; the last batch may be smaller."""
-    own = np.arange(share.rank, len(data), share.world)
-    for start in range(0, len(own), batch):
-        yield _batch(data, 0, own[start : start + batch])
+def feature_batches_in_order(data: Features, *, batch_size: int, share: Share = ALONE) -> Iterator[Batch]:
+    """Yield the process's share of all features in order, in their first view; the last batch may be smaller."""
+    indices = np.arange(share.rank, len(data), share.world_size)
+    for start in range(0, len(indices), batch_size):
+        yield _batch(data, 0, indices[start : start + batch_size])
 
 
 def _batch(data: Features, view: int, indices: NDArray[np.int64]) -> Batch:
-    values = torch.from_numpy(np.ascontiguousarray(data.values[view, indices]))
-    lists = [data.units[index] for index in indices]
-    sources = torch.from_numpy(data.sources[indices])
-    return Batch(values, padded(lists), sources, torch.from_numpy(data.readable[indices]).float(), ())
+    return Batch(
+        inputs=torch.from_numpy(np.ascontiguousarray(data.values[view, indices])),
+        units=pad_units([data.units[index] for index in indices]),
+        sources=torch.from_numpy(data.sources[indices]),
+        weights=torch.from_numpy(data.readable[indices]).float(),
+        unreadable=(),
+    )

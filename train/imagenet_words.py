@@ -1,15 +1,15 @@
 """Derive the words of an ImageNet classifier from WordNet: ``python -m train.imagenet_words /usr/share/wordnet``.
 
-Writes ``grounding/vocabularies/imagenet.tsv``: a word, a tab, the classes that it means. Needs the noun files of
-WordNet 3.0 (``index.noun`` and ``data.noun``; Debian's package ``wordnet-base``) once; the product reads the table.
-A word means
+This writes ``grounding/vocabularies/imagenet.tsv``, which the package ships: a word, a tab, the classes that it means.
+It needs the noun files of WordNet 3.0 (``index.noun`` and ``data.noun``; Debian's package ``wordnet-base``). A word
+means
 
 1. the classes whose synset has it as a lemma ("tabby": class 281), and
 2. all classes under a synset that has it as a lemma ("dog": the 118 breeds), where that synset is one of the word's two
    most frequent noun senses, and the one of the two with more classes under it ("helmet": not only the spiked one),
 
-save that synsets over more than 400 classes ("artifact") say nothing about a place, and that words of everyday captions
-that WordNet does not link are named by a synonym (`SYNONYMS`).
+with two exceptions: synsets over more than 400 classes ("artifact") are too general to localise anything, and common
+words of captions that WordNet does not link are given a synonym (`SYNONYMS`).
 """
 
 import sys
@@ -52,7 +52,7 @@ SYNONYMS = {
 
 @dataclass(frozen=True)
 class Nouns:
-    """WordNet's nouns; a synset is named by its offset, eight digits."""
+    """WordNet's nouns; a synset's name is its offset, eight digits."""
 
     senses: dict[str, tuple[str, ...]]  # lemma -> synsets, the most frequent sense first
     lemmas: dict[str, tuple[str, ...]]  # synset -> lemmas
@@ -91,11 +91,11 @@ def _plain(lemma: str) -> str:
 
 
 def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
-    """The classes that each word means, by the rules above.
+    """The classes that each word means, by the rules of this module.
 
     Args:
-        nouns: WordNet.
-        classes: the synset of each output unit, as an offset.
+        nouns: of WordNet.
+        classes: the synset of each output unit.
     """
     under: dict[str, set[int]] = {}
     for unit, synset in enumerate(classes):

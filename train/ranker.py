@@ -1,11 +1,13 @@
 """Train MCG's ranking forest: ``python -m train task=ranker task.coco=FOLDER task.bsds=FOLDER``.
 
-A regression forest learns from a candidate's sixteen features its best overlap with an object: with the outlines of
-COCO's objects, and with the segments that people drew on BSDS500's photos. Boxes of Flickr30k take no part.
+From a candidate's sixteen features, a regression forest predicts its best overlap with an object: with the outlines of
+COCO's objects, and with the segments that people drew on BSDS500's photos. Boxes of Flickr30k are not used.
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,16 +21,36 @@ from torch import Tensor
 from grounding.files import write_file
 from grounding.images import load_image
 from grounding.limits import check_limits
-from proposals.bsds import find_photos, read_annotated
-from proposals.coco import Photo, read_photos, true_masks
 from proposals.edges import EdgeDetector, shrink
-from proposals.grouping import group
 from proposals.mcg import LONGEST_SIDE, MCG_CANDIDATES, find_hierarchies, to_segments
+from proposals.mcg.grouping import group
+from proposals.mcg.ranking import Forest, forest_of, save_forest
 from proposals.overlaps import mask_overlaps
-from proposals.ranking import forest_of, save_forest
+from train.bsds import find_photos, read_annotated
+from train.coco import CocoPhoto, object_masks, read_photos
 
-_Job = tuple[str, int, str, int, str | None, int]  # kind, index, folder, samples, weights of edges, seed
-LEAST_SEGMENT = 0.002  # of the photo's area; smaller segments of BSDS500 are no objects
+MIN_SEGMENT_AREA = 0.002  # share of the photo; smaller segments of BSDS500 are no objects
+FEATURE_COUNT = 16  # of a candidate
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The request for samples of one photo, for another process."""
+
+    dataset: str  # coco or bsds
+    folder: str
+    index: int  # of the photo in the data set
+    samples: int
+    edges: str | None  # weights of the edge network
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Some candidates of one photo."""
+
+    features: NDArray[np.float32]  # (N, FEATURE_COUNT)
+    overlaps: NDArray[np.float32]  # (N,), the best with an object
 
 
 def train_ranker(
@@ -44,25 +66,24 @@ def train_ranker(
     seed: int = 0,
     workers: int | None = None,
 ) -> Path:
-    """Train the ranker, and, for honest measurements on COCO, one for each fold without that fold's photos.
+    """Train the ranker and, to measure on COCO without bias, one for each fold on all but that fold's photos.
 
     Args:
         output: the file for the trees, safetensors; beside it, ``folds/fold_0.safetensors`` and so on.
         coco: the folder of ``images`` and ``instances.json``.
         bsds: the folder of BSDS500's ``images`` and ``groundTruth``; train and val are used.
-        samples: candidates of each photo, spread evenly over overlaps, the best of every object among them.
-        trees: of the forest.
-        least_leaf: samples at least in a leaf.
-        folds: into which photos of COCO fall, photo j into fold j mod folds; 0 for none.
-        edges: weights of the edge network; the package's own by default.
-        seed: of the samples and of the trees.
-        workers: processes; as many as there are cores by default.
+        samples: candidates of each photo, spread evenly over overlaps, with the best one of every object.
+        trees: number of trees in the forest.
+        least_leaf: lowest number of samples in a leaf.
+        folds: number of folds; COCO's photo j is in fold j mod folds; 0: none.
+        edges: weights of the edge network; by default the packaged ones.
+        seed: determines the samples and the trees.
+        workers: number of processes; by default one for each core.
 
     Raises:
-        ValueError: no data is named, or they are not there.
+        ValueError: no data is named, it is not there, or a setting is out of range.
+        OSError: the disk is full.
     """
-    from sklearn.ensemble import RandomForestRegressor
-
     check_limits(
         "ranker",
         samples=(samples, 1, 1_000_000),
@@ -70,58 +91,77 @@ def train_ranker(
         least_leaf=(least_leaf, 1, 1_000_000),
         folds=(folds, 0, 1000),
     )
-    jobs: list[_Job] = []
-    if coco:
-        jobs += [("coco", index, coco, samples, edges, seed) for index in range(len(read_photos(Path(coco))))]
-    photos_of_coco = len(jobs)
-    if bsds:
-        jobs += [("bsds", index, bsds, samples, edges, seed) for index in range(len(find_photos(bsds, "train", "val")))]
-    if coco and folds > 0 and not 2 <= folds <= photos_of_coco:
-        raise ValueError(f"folds must be 0, or from 2 to the number of COCO's photos ({photos_of_coco}), got {folds}")
+    coco_photos = len(read_photos(Path(coco))) if coco else 0
+    bsds_photos = len(find_photos(bsds, "train", "val")) if bsds else 0
+    if coco and folds > 0 and not 2 <= folds <= coco_photos:
+        raise ValueError(f"folds must be 0, or from 2 to the number of COCO's photos ({coco_photos}), got {folds}")
+    jobs = [_Job("coco", coco or "", index, samples, edges, seed) for index in range(coco_photos)]
+    jobs += [_Job("bsds", bsds or "", index, samples, edges, seed) for index in range(bsds_photos)]
+    sampled = _sample_all(jobs, workers)
+    about = {"photos": str(len(jobs)), "samples": str(sum(len(one.overlaps) for one in sampled))}
+    target = Path(output)
+    parts = {target: sampled}
+    for fold in range(folds if coco else 0):
+        others = [
+            one for job, one in zip(jobs, sampled, strict=True) if job.dataset == "bsds" or job.index % folds != fold
+        ]
+        parts[target.parent / "folds" / f"fold_{fold}.safetensors"] = others
+    for path, part in parts.items():
+        forest = _fit(part, trees=trees, least_leaf=least_leaf, seed=seed, workers=workers)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, save_forest(forest, **about))
+    return target
+
+
+def _sample_all(jobs: Sequence[_Job], workers: int | None) -> list[_Samples]:
+    """The samples of all photos, drawn in several processes.
+
+    Raises:
+        ValueError: there is no photo, or nothing to learn from.
+    """
     if not jobs:
         raise ValueError("no photos to train on: name task.coco=FOLDER, task.bsds=FOLDER or both")
     from rich.progress import track
 
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        found = list(track(pool.map(_sample, jobs), "candidates", total=len(jobs)))
-    if not any(len(y) for _, y in found):
+        sampled = list(track(pool.map(_sample, jobs), "candidates", total=len(jobs)))
+    if not any(len(one.overlaps) for one in sampled):
         raise ValueError("nothing to learn from: no photo has both an object and a candidate")
-    fold_of = np.array([index % folds if folds and kind == "coco" else -1 for kind, index, *_ in jobs])
-    target = Path(output)
-    about = {"photos": str(len(jobs)), "samples": str(sum(len(y) for _, y in found))}
-    for fold in range(-1, folds if coco else 0):
-        chosen = [pair for pair, own in zip(found, fold_of, strict=True) if fold < 0 or own != fold]
-        forest = RandomForestRegressor(
-            trees, min_samples_leaf=least_leaf, max_features=0.4, random_state=seed, n_jobs=workers or -1
-        )
-        forest.fit(np.concatenate([x for x, _ in chosen]), np.concatenate([y for _, y in chosen]))
-        path = target if fold < 0 else target.parent / "folds" / f"fold_{fold}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, save_forest(forest_of(forest), **about))
-    return target
+    return sampled
 
 
-def _sample(job: _Job) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features and overlaps of some candidates of one photo."""
-    kind, index, folder, samples, edges, seed = job
+def _fit(sampled: Sequence[_Samples], *, trees: int, least_leaf: int, seed: int, workers: int | None) -> Forest:
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        trees, min_samples_leaf=least_leaf, max_features=0.4, random_state=seed, n_jobs=workers or -1
+    )
+    forest.fit(np.concatenate([one.features for one in sampled]), np.concatenate([one.overlaps for one in sampled]))
+    return forest_of(forest)
+
+
+def _sample(job: _Job) -> _Samples:
+    """Draw candidates of one photo."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    path, masks = _coco_objects(folder, index) if kind == "coco" else _bsds_objects(folder, index)
-    partition, hierarchies = find_hierarchies(shrink(load_image(path), LONGEST_SIDE), _detector(edges))
+    path, masks = (
+        _coco_objects(job.folder, job.index) if job.dataset == "coco" else _bsds_objects(job.folder, job.index)
+    )
+    partition, hierarchies = find_hierarchies(shrink(load_image(path), LONGEST_SIDE), _detector(job.edges))
     groups = group(partition, hierarchies, MCG_CANDIDATES)
     if len(groups) == 0 or len(masks) == 0:
-        return np.zeros((0, 16), np.float32), np.zeros(0, np.float32)
+        return _Samples(np.zeros((0, FEATURE_COUNT), np.float32), np.zeros(0, np.float32))
     height, width = masks.shape[1:]
     segments = to_segments(groups, np.zeros(len(groups)), partition.superpixels, (height, width))
     overlaps = mask_overlaps(segments, masks)
     best = overlaps.max(0)
-    random = np.random.default_rng((seed, index))
-    # As many from each tenth of overlap, where there are so many; the best of each object always.
+    random = np.random.default_rng((job.seed, job.index))
+    # As many from each tenth of overlap, as far as there are so many, and always the best one of each object.
     tenth = (best * 10).astype(int)
     rarity = 1 / np.bincount(tenth, minlength=11)[tenth]
-    drawn = random.choice(len(best), min(samples, len(best)), replace=False, p=rarity / rarity.sum())
+    drawn = random.choice(len(best), min(job.samples, len(best)), replace=False, p=rarity / rarity.sum())
     chosen = np.union1d(drawn, overlaps.argmax(1))
-    return groups.features[chosen], best[chosen].astype(np.float32)
+    return _Samples(groups.features[chosen], best[chosen].astype(np.float32))
 
 
 @cache
@@ -130,18 +170,20 @@ def _detector(weights: str | None) -> EdgeDetector:
 
 
 @cache
-def _coco_photos(folder: str) -> list[Photo]:
+def _coco_photos(folder: str) -> list[CocoPhoto]:
     return read_photos(Path(folder))
 
 
 def _coco_objects(folder: str, index: int) -> tuple[Path, Tensor]:
+    """The path of a photo and the masks of its objects, (K, H, W)."""
     photo = _coco_photos(folder)[index]
-    return photo.path, true_masks(photo)
+    return photo.path, object_masks(photo)
 
 
 def _bsds_objects(folder: str, index: int) -> tuple[Path, Tensor]:
+    """The path of a photo and the masks of its larger segments, (K, H, W)."""
     path = find_photos(folder, "train", "val")[index]
     people = read_annotated(path).segments
     masks = [person == label for person in people for label in np.unique(person)]
-    large = [mask for mask in masks if mask.mean() >= LEAST_SEGMENT]
+    large = [mask for mask in masks if mask.mean() >= MIN_SEGMENT_AREA]
     return path, torch.from_numpy(np.stack(large))

@@ -1,54 +1,61 @@
-"""How a tag classifier is trained: all that can be chosen, checked."""
+"""The hyperparameters of a tag classifier's training."""
 
 from dataclasses import dataclass
 
 from grounding.limits import check_limits
-from train.loading import View
+from train.views import View, check_view
+
+CHOICES = {
+    "optimiser": ("sgd", "adamw"),
+    "schedule": ("plateau", "cosine"),
+    "batch_norm": ("train", "frozen"),
+    "precision": ("auto", "single", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
 class TagTraining:
-    """How a tag classifier is trained; the defaults are the paper's.
+    """Hyperparameters of a tag classifier's training; the defaults are the paper's where it names them (6.3.1).
 
     Args:
-        trained: ``all`` of the network, its ``head`` alone (over features computed once), or the path of a module from
-            which on weights are trained, those below it frozen.
+        trained: ``all`` of the network, its ``head`` alone (over features that are computed once), or the path of the
+            module from which on weights are trained; those below stay as they are.
         epochs: passes through the data.
-        batch: photos of a step, of all processes together.
-        parts: in which a batch is computed one after another, to save memory.
+        batch_size: photos in a step, of all processes together.
+        accumulation_steps: number of parts in which a batch is computed one after the other, to save memory.
         optimiser: ``sgd`` or ``adamw``.
-        rate: learning rate at the start (``plateau``) or at its highest (``cosine``).
-        head_rate: how many times higher the rate of the new head is.
+        learning_rate: at the start (``plateau``) or at its highest (``cosine``).
+        head_learning_rate_factor: the learning rate of the new head, relative to ``learning_rate``.
         momentum: of ``sgd``.
-        decay: of weights.
-        schedule: ``plateau``: a tenth of the rate whenever the validation loss has stopped falling; ``cosine``: up for
-            the first tenth of all steps, then down to nothing.
-        patience: validations without a lower loss that ``plateau`` bears.
-        clip: the largest norm of a gradient; None for any.
-        resize: see `train.loading.View`.
-        crop: see `train.loading.View`.
-        views: of each photo whose features are kept, with ``trained=head``.
-        batch_norm: ``train``: statistics follow the batches; ``frozen``: they stay as they are.
-        averaging: of weights over steps, such as 0.999; 0 for none.
-        precision: ``single``, ``bfloat16``, or ``auto``: half where a GPU is fast at it.
-        compile: with `torch.compile`.
-        tensorboard: write its files, too.
-        workers: processes that decode photos, for each process that trains; None: as there are cores.
-        validate_every: steps; None: at the end of each epoch.
-        save_every: steps after which a stopped run goes on.
-        half: whether the checkpoint's weights are in half precision.
-        seed: of all that is random.
+        weight_decay: of the optimiser.
+        schedule: ``plateau``: divide the learning rate by ten whenever the validation loss has stopped falling;
+            ``cosine``: raise it linearly for the first tenth of all steps, then lower it to 0 along a cosine.
+        patience: number of validations without a lower loss after which ``plateau`` still waits.
+        clip: highest norm of the gradient; None: no limit.
+        resize: see `train.views.View`.
+        crop: see `train.views.View`.
+        views: random views of each photo whose features are computed, with ``trained=head``.
+        batch_norm: ``train``: its statistics follow the batches; ``frozen``: they stay as they are.
+        ema_decay: of the running average of weights over steps, such as 0.999; 0: no average.
+        precision: ``single``, ``bfloat16``, or ``auto``: bfloat16 on a GPU that computes with it, else single.
+        compile: use `torch.compile`.
+        tensorboard: also write TensorBoard's files.
+        workers: processes that decode photos, for each training process; None: one for each core but one.
+        validate_every: steps between validations; None: one at the end of each epoch.
+        save_every: steps between saved states, from which a stopped run is resumed.
+        half: write the checkpoint's weights in half precision.
+        seed: determines everything that is random.
     """
 
     trained: str = "all"
     epochs: int = 3
-    batch: int = 64
-    parts: int = 1
+    batch_size: int = 64
+    accumulation_steps: int = 1
     optimiser: str = "sgd"
-    rate: float = 0.01
-    head_rate: float = 1.0
+    learning_rate: float = 0.01
+    head_learning_rate_factor: float = 1.0
     momentum: float = 0.9
-    decay: float = 2e-4
+    weight_decay: float = 2e-4
     schedule: str = "plateau"
     patience: int = 0
     clip: float | None = None
@@ -56,7 +63,7 @@ class TagTraining:
     crop: int = 224
     views: int = 4
     batch_norm: str = "train"
-    averaging: float = 0.0
+    ema_decay: float = 0.0
     precision: str = "auto"
     compile: bool = False
     tensorboard: bool = False
@@ -70,33 +77,27 @@ class TagTraining:
         check_limits(
             "training",
             epochs=(self.epochs, 1, 100_000),
-            batch=(self.batch, 1, 1_000_000),
-            parts=(self.parts, 1, 10_000),
-            rate=(self.rate, 1e-12, 1000),
-            head_rate=(self.head_rate, 1e-6, 1e6),
+            batch_size=(self.batch_size, 1, 1_000_000),
+            accumulation_steps=(self.accumulation_steps, 1, 10_000),
+            learning_rate=(self.learning_rate, 1e-12, 1000),
+            head_learning_rate_factor=(self.head_learning_rate_factor, 1e-6, 1e6),
             momentum=(self.momentum, 0, 1),
-            decay=(self.decay, 0, 10),
+            weight_decay=(self.weight_decay, 0, 10),
             views=(self.views, 1, 10_000),
             patience=(self.patience, 0, 10_000),
-            averaging=(self.averaging, 0, 1),
+            ema_decay=(self.ema_decay, 0, 1),
             save_every=(self.save_every, 1, 10**9),
             validate_every=(1 if self.validate_every is None else self.validate_every, 1, 10**9),
             workers=(0 if self.workers is None else self.workers, 0, 1000),
             clip=(1 if self.clip is None else self.clip, 1e-9, 1e9),
             seed=(self.seed, 0, 2**31),
         )
-        for name, choices in {
-            "optimiser": ("sgd", "adamw"),
-            "schedule": ("plateau", "cosine"),
-            "batch_norm": ("train", "frozen"),
-            "precision": ("auto", "single", "bfloat16"),
-        }.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"training.{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
-        if len(self.resize) != 2:
-            raise ValueError(f"training.resize must be two sides in pixels, got {list(self.resize)}")
-        _ = self.view
+        check_view(self.resize, self.crop)
 
     @property
     def view(self) -> View:
+        """The view of photos for training."""
         return View((self.resize[0], self.resize[1]), self.crop)

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class TrainSettings:
-    """What ``python -m train`` takes; photos and models are for the tag classifier."""
+    """The settings of ``python -m train``; ``model``, ``data`` and ``validation`` are for the tag classifier."""
 
     task: Any = None
     model: Any = None

@@ -1,4 +1,4 @@
-"""Cut a network in two: below, weights that are kept; above, weights that are trained."""
+"""Cut a network in two parts: the lower one is frozen, and the upper one is trained."""
 
 import inspect
 from collections.abc import Callable
@@ -11,12 +11,18 @@ from grounding.messages import one_line
 
 
 def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
-    """The network as two, ``upper(lower(images))``; ``upper`` begins with the module ``layer``. Weights are shared.
+    """Cut a network where the module ``layer`` begins; returns its lower and its upper part.
 
-    Both follow ``train()`` and ``eval()`` as the network does.
+    The network computes ``upper(lower(images))``. The parts share its weights, and follow ``train()`` and ``eval()`` as
+    it does.
 
     Raises:
-        ValueError: there is no such module, ``torch.fx`` cannot trace the network, or there are ways around it.
+        ValueError: there is no such module, ``torch.fx`` cannot trace the network, or a path leads around the module.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    >>> lower, upper = split(network, "2")
+    >>> [name for name, _ in lower.named_parameters()], [name for name, _ in upper.named_parameters()]
+    (['0.weight', '0.bias'], ['2.weight', '2.bias'])
     """
     where = f"training.trained={layer}"
     if not layer or layer not in dict(network.named_modules()):
@@ -44,14 +50,14 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
 
 
 class _Tracer(Tracer):
-    """Looks into modules that have parts, but into no others: what they do may depend on the mode."""
+    """Traces through modules that have parts, and leaves others whole, since their operation may depend on the mode."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not list(m.children()) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _follow_the_mode(graph: fx.Graph) -> None:
-    """Let functions such as dropout ask whether the module trains; the tracer wrote down whether it did when traced."""
+    """Make functions such as dropout read the mode of the module, of which the tracer recorded the present value."""
     for node in list(graph.nodes):
         if node.op == "call_function" and "training" in _parameters(node.target):
             with graph.inserting_before(node):
@@ -69,13 +75,13 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 
 
 def _is_in(node: fx.Node, layer: str) -> bool:
-    """Whether a node is of a module, or of a part of it."""
+    """Whether a node belongs to a module or to a part of it."""
     stack = node.meta.get("nn_module_stack", {})
     return any(path == layer for path, _ in stack.values())
 
 
 def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> set[fx.Node]:
-    """What is needed to compute a node from another one, both included."""
+    """The nodes that are needed to compute ``end`` from ``start``, both included."""
     needed = {start, end}
     for node in reversed(graph.nodes):
         if node in needed and node is not start:
@@ -84,7 +90,7 @@ def _between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> set[fx.Node]:
 
 
 def _has_weights_beside(network: nn.Module, graph: fx.Graph, above: set[fx.Node], inside: set[fx.Node]) -> bool:
-    """Whether something above has weights but takes nothing from the module, such as another branch of an inception."""
+    """Whether a module above has weights but no input from the layer, such as another branch of an inception module."""
     after: set[fx.Node] = set()
     for node in graph.nodes:
         if node in inside or not after.isdisjoint(node.all_input_nodes):
@@ -94,7 +100,7 @@ def _has_weights_beside(network: nn.Module, graph: fx.Graph, above: set[fx.Node]
 
 
 def _part(network: nn.Module, graph: fx.Graph, nodes: set[fx.Node], start: fx.Node, end: fx.Node) -> nn.Module:
-    """A part of the network as a module of its own."""
+    """The part of the network between two nodes as a module of its own."""
     part = fx.Graph()
     copies = {start: part.placeholder("inputs")}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""The words that a tag classifier learns: the most frequent tags, different spellings and forms of one word merged."""
+"""The words that a tag classifier learns: the most frequent tags, with spellings and forms of one word merged."""
 
 import re
 import unicodedata
@@ -18,49 +18,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TagVocabulary:
-    """Words, and how tags are written that mean them."""
+    """The words of the output units, and the tags that mean them."""
 
     words: tuple[str, ...]  # output unit k means words[k]; most frequent first
-    counts: tuple[int, ...]  # photos that each word is a tag of
-    forms: dict[str, str]  # a tag, as written and as normalised: its word
-    sources: tuple[str, ...] = ("",)  # who tagged the photos
+    counts: tuple[int, ...]  # number of photos with each word
+    forms: dict[str, str]  # from a tag, as written or as normalised, to its word
+    sources: tuple[str, ...] = ("",)  # the sources of the photos' tags
 
     @cached_property
     def _unit(self) -> dict[str, int]:
         return {word: unit for unit, word in enumerate(self.words)}
 
-    def source_of(self, source: str) -> int:
-        """The number of a source; one more than the last for others."""
+    def source_index(self, source: str) -> int:
+        """The number of a source; the number of sources for an unknown one."""
         return self.sources.index(source) if source in self.sources else len(self.sources)
 
     def units_of(self, tags: Iterable[str]) -> list[int]:
-        """The units of a photo's tags, in their order, each once; unknown tags have none."""
+        """The units of a photo's tags in their order, without repetition; unknown tags are skipped."""
         words = (self.forms.get(tag) or self.forms.get(normalise(tag)) for tag in tags)
         return list(dict.fromkeys(self._unit[word] for word in words if word))
 
 
 def build_vocabulary(tag_lists: Iterable[Sequence[str]], *, size: int, least: int, lemmatise: bool) -> TagVocabulary:
-    """The most frequent words of photos' tags.
+    """Choose the most frequent words of photos' tags.
 
     Args:
-        tag_lists: the tags of each photo, as written; gone over once.
-        size: words at most; of equally frequent ones the first by alphabet.
-        least: photos at least that a word is a tag of.
-        lemmatise: whether forms of one word ("Men", "man") are merged as when a phrase is grounded; otherwise only
+        tag_lists: the tags of each photo, as written; iterated over once.
+        size: highest number of words; equally frequent ones are taken in alphabetical order.
+        least: lowest number of photos with a word.
+        lemmatise: whether forms of one word ("Men", "man") are merged, as when a phrase is grounded; otherwise only
             spellings are ("T_shirt ", "t shirt").
 
     Raises:
-        ValueError: a setting is out of range, or fewer than two words are left.
+        ValueError: a setting is out of range, or fewer than two words remain.
+
+    >>> photos = [["Dog", "grass"], ["dog "], ["cat", "grass"]]
+    >>> build_vocabulary(photos, size=2, least=1, lemmatise=False).words
+    ('dog', 'grass')
     """
     check_limits("vocabulary", size=(size, 2, 10_000_000), least=(least, 1, 1_000_000_000))
-    number: dict[str, int] = {}  # of each different tag; millions of photos take a few bytes a tag
+    number: dict[str, int] = {}  # of each different tag, so that millions of photos take a few bytes a tag
     numbers, lengths = array("I"), array("I")
     for tags in tag_lists:
         numbers.extend(number.setdefault(tag, len(number)) for tag in tags)
         lengths.append(len(tags))
     spelling = {tag: normalise(tag) for tag in number}
     different = {text: text for text in spelling.values() if text}
-    word_of = lemmas_of(different) if lemmatise else different
+    word_of = lemmatise_tags(different) if lemmatise else different
     words = [word_of.get(text, "") for text in spelling.values()]
 
     def merged() -> Iterator[list[str]]:
@@ -84,12 +88,16 @@ def build_vocabulary(tag_lists: Iterable[Sequence[str]], *, size: int, least: in
 
 
 def count_tags(tag_lists: Iterable[Sequence[str]]) -> Counter[str]:
-    """In how many photos each tag occurs."""
+    """The number of photos with each tag."""
     return Counter(tag for tags in tag_lists for tag in dict.fromkeys(tags))
 
 
 def normalise(tag: str) -> str:
-    """A tag in lower case, with single spaces for blanks and underscores, and without punctuation around it."""
+    """A tag in lower case, with single spaces for white space and underscores, and without punctuation around it.
+
+    >>> normalise(' "Ice_Cream" ')
+    'ice cream'
+    """
     text = unicodedata.normalize("NFKC", printable(tag)).lower()
     text = " ".join(re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", text)).split())
     start, end = 0, len(text)
@@ -104,19 +112,20 @@ def _is_around(character: str) -> bool:
     return character == " " or unicodedata.category(character).startswith("P")
 
 
-def lemmas_of(tags: Iterable[str]) -> dict[str, str]:
-    """For each different tag the words that a phrase has where it says the same, joined by spaces.
+def lemmatise_tags(tags: Iterable[str]) -> dict[str, str]:
+    """For each different tag its words in the form in which phrases are matched, joined by spaces.
 
-    "ice creams" is "ice cream" and "men" is "man"; where a tag can be a noun it is read as one. Small words are left
-    out ("statue of liberty" is "statue liberty"), as phrases are matched without them, unless the tag ends in one.
+    "ice creams" becomes "ice cream" and "men" becomes "man"; a tag that can be a noun is read as one. Function words
+    are left out ("statue of liberty" becomes "statue liberty"), as phrases are matched without them, unless the tag
+    ends in one.
 
     Args:
-        tags: normalised.
+        tags: normalised ones.
     """
     from grounding.phrases import english
 
     different = list(dict.fromkeys(tags))
-    # Alone, "building" would be a verb and "leaves" what somebody does.
+    # Without an article, spaCy takes "building" and "leaves" for verbs.
     docs = english().pipe((f"the {tag}" for tag in different), batch_size=1024, disable=["parser"])
     return {tag: _lemmas(doc[1:]) or tag for tag, doc in zip(different, docs, strict=True)}
 

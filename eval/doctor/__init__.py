@@ -1,1 +1,1 @@
-"""What is wrong with a download of Flickr30k and Flickr30k Entities, in words, and what to do: the command alone."""
+"""Check a download of Flickr30k and Flickr30k Entities, and say what is wrong and what to do about it."""

@@ -32,12 +32,15 @@ def main() -> None:
 
 @hydra.main(config_path=CONFIG_DIR, config_name="doctor", version_base="1.3")
 def run(settings: Any) -> None:
-    """Check what the settings name, and say what is wrong."""
-    attempt(lambda: examine(settings), log, if_interrupted="nothing was checked to the end")
+    """Check the download that the settings name; errors are logged."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    attempt(lambda: examine(settings, folder), log, if_interrupted="no check was finished")
 
 
-def examine(settings: Any) -> bool:
-    """Check, print the findings and write them; whether all is well.
+def examine(settings: Any, folder: Path) -> bool:
+    """Check the download, print the findings and write them to ``doctor.json`` in this folder.
+
+    Returns whether nothing is wrong.
 
     Raises:
         ValueError: a setting is missing or wrong.
@@ -60,18 +63,20 @@ def examine(settings: Any) -> bool:
         "split": split,
         "wrong": wrong,
         "findings": [asdict(finding) for finding in findings],
-        "counts": {name: asdict(count(facts[one] for one in names if one in facts)) for name, names in splits.items()},
+        "counts": {
+            name: asdict(count(facts[photo] for photo in names if photo in facts)) for name, names in splits.items()
+        },
         "seconds": round(seconds, 1),
     }
-    path = Path(HydraConfig.get().runtime.output_dir) / "doctor.json"
+    path = folder / "doctor.json"
     write_file(path, json.dumps(result, indent=1).encode())
-    said = f"{wrong} of {len(findings)} findings are wrong" if wrong else "all is well"
-    log.info("%s; read %s photos' files in %.1f s; %s", said, f"{len(facts):,}", seconds, printable(path))
+    summary = f"{wrong} of {len(findings)} findings are wrong" if wrong else "nothing is wrong"
+    log.info("%s; files of %s photos read in %.1f s; %s", summary, f"{len(facts):,}", seconds, printable(path))
     return not wrong
 
 
 def places_of(settings: Any) -> tuple[Path, Path | None, str | None]:
-    """The folders of annotations and of photos, if any, and the split, if any.
+    """Return the folders of annotations and of photos and the split; photos and split may be None.
 
     Raises:
         ValueError: a setting is missing, or the data are of another kind.
@@ -83,9 +88,9 @@ def places_of(settings: Any) -> tuple[Path, Path | None, str | None]:
     if settings.data.get("_target_") != TARGET:
         raise ValueError("only data=flickr30k can be checked")
     if OmegaConf.is_missing(settings.data, "path"):
-        settings.data.path = None  # annotations can be checked without photos
+        settings.data.path = None  # annotations alone can be checked
     values = plain_settings("data", settings.data)
-    photos = None if values["path"] in (None, "", "null") else Path(values["path"]).expanduser()  # paths are quoted
+    photos = None if values["path"] in (None, "", "null") else Path(values["path"]).expanduser()  # as quoted texts, too
     split = None if values["split"] is None else str(values["split"])
     return Path(values["entities"]).expanduser(), photos, split
 
@@ -93,17 +98,17 @@ def places_of(settings: Any) -> tuple[Path, Path | None, str | None]:
 def findings_of(
     entities: Path, photos: Path | None, split: str | None, workers: int | None
 ) -> "tuple[list[Finding], dict[str, Facts], dict[str, frozenset[str]]]":
-    """All that is right and wrong, the facts of each photo whose files were read, and the photos of each split."""
+    """Return the findings, the facts of each photo whose files were read, and the photos of each split."""
     from eval.doctor import checks
     from eval.doctor.survey import Places
     from eval.flickr30k import SPLITS, read_split
 
     findings = [checks.check_entities(entities, photos)]
-    of_folder = None if photos is None else checks.check_folder(photos, entities)
+    folder_finding = None if photos is None else checks.check_folder(photos, entities)
     if findings[0].kind == "wrong":
-        return findings + ([of_folder] if of_folder else []), {}, {}
-    splits, of_lists = checks.read_splits(entities)
-    findings += of_lists
+        return findings + ([folder_finding] if folder_finding else []), {}, {}
+    splits, list_findings = checks.read_splits(entities)
+    findings += list_findings
     wanted = None
     if split is not None:
         try:
@@ -111,29 +116,33 @@ def findings_of(
         except ValueError as error:
             findings.append(checks.Finding("wrong", f"data.split={split}: {error}", "name train, val, test or a list"))
     listed = frozenset().union(*splits.values())
-    folders = {"Annotations": ".xml", "Sentences": ".txt"}
-    there = {folder: {path.stem for path in (entities / folder).glob(f"*{end}")} for folder, end in folders.items()}
-    known = listed.union(*there.values())
-    jpegs = set() if photos is None or of_folder else {path.stem for path in photos.glob("*.jpg")}
-    looked_at = frozenset(jpegs if wanted is None else jpegs & wanted) & known
-    facts = _survey(sorted(known), Places(entities, photos, looked_at), workers)
-    findings += checks.check_files(listed if len(splits) == len(SPLITS) else known, facts.values(), there)
-    findings += [checks.check_counts(name, checks.count(facts[one] for one in names)) for name, names in splits.items()]
+    suffixes = {"Annotations": ".xml", "Sentences": ".txt"}
+    present = {
+        folder: {path.stem for path in (entities / folder).glob(f"*{suffix}")} for folder, suffix in suffixes.items()
+    }
+    known = listed.union(*present.values())
+    jpegs = set() if photos is None or folder_finding else {path.stem for path in photos.glob("*.jpg")}
+    decoded = frozenset(jpegs if wanted is None else jpegs & wanted) & known
+    facts = _survey(sorted(known), Places(entities, photos, decoded), workers)
+    findings += checks.check_files(listed if len(splits) == len(SPLITS) else known, facts.values(), present)
+    findings += [
+        checks.check_counts(name, checks.count(facts[photo] for photo in names)) for name, names in splits.items()
+    ]
     findings.append(checks.check_unrelated(entities, facts))
     if photos is None:
-        findings.append(checks.Finding("note", "photos: not looked at; name their folder with data.path=FOLDER"))
-    elif of_folder:
-        findings.append(of_folder)
+        findings.append(checks.Finding("note", "photos were not checked; name their folder with data.path=FOLDER"))
+    elif folder_finding:
+        findings.append(folder_finding)
     else:
         findings += checks.check_photos(photos, jpegs, known, splits, wanted)
-        if looked_at:
-            of_photos = [facts[name] for name in sorted(looked_at)]
-            findings += checks.check_readable(of_photos) + checks.check_sizes(of_photos)
+        if decoded:
+            photo_facts = [facts[name] for name in sorted(decoded)]
+            findings += checks.check_readable(photo_facts) + checks.check_sizes(photo_facts)
     return findings, facts, splits
 
 
 def _survey(names: list[str], places: "Places", workers: int | None) -> "dict[str, Facts]":
-    """The facts of all photos, while a bar shows how far it is."""
+    """Collect the facts of all photos while a bar shows the progress."""
     from rich.console import Console
     from rich.progress import track
 

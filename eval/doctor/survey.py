@@ -1,4 +1,4 @@
-"""What the files of each photo say, read by the very readers of the evaluation."""
+"""Facts about the files of each photo, read by the readers that the evaluation uses."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,51 +9,51 @@ from grounding.images import decode
 from grounding.messages import describe_failure
 from grounding.processes import in_processes
 
-TOGETHER = 50  # photos that travel to a process at once
+BATCH = 50  # photos that a process is given at once
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the files of a photo say; what could not be read says nothing."""
+    """Facts about a photo; those of files that could not be read are empty."""
 
     name: str
-    broken: tuple[str, ...]  # one line for each file of captions or boxes that cannot be read
+    broken: tuple[str, ...]  # an error message for each file of captions or boxes that cannot be read
     captions: int
-    sentences: int  # captions with a phrase that owns boxes
-    phrases: tuple[tuple[str, ...], ...]  # the types of each phrase that owns boxes
-    entities: int  # chains with boxes that a phrase speaks of
-    orphans: tuple[str, ...]  # phrases of chains that are not annotated at all: no box, no scene, not said to have none
-    annotated_size: tuple[int, int] | None  # (height, width) of the photo that people drew on
-    photo_size: tuple[int, int] | None  # (height, width) of the photo that is here
-    photo_error: str  # why it cannot be read
+    sentences: int  # captions with a phrase that has boxes
+    phrases: tuple[tuple[str, ...], ...]  # the types of each phrase that has boxes
+    entities: int  # chains with boxes that a phrase refers to
+    orphans: tuple[str, ...]  # phrases of chains that the annotations do not mention
+    annotated_size: tuple[int, int] | None  # (height, width) of the photo that was annotated
+    photo_size: tuple[int, int] | None  # (height, width) of the photo in the folder
+    photo_error: str  # why the photo cannot be read; empty where it can, or was not checked
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the files are."""
+    """Where the files of a download are."""
 
     entities: Path
-    photos: Path | None  # None where they are not looked at
-    names: frozenset[str]  # of the photos that are looked at
+    photos: Path | None  # None where photos are not checked
+    decoded: frozenset[str]  # names of the photos to decode
 
 
 def survey(names: Sequence[str], places: Places, *, processes: int) -> Iterator[Facts]:
-    """The facts of photos, in any order. With fewer than two processes, this one does the work.
+    """Yield the facts of photos, in any order. With fewer than two processes, this process does the work.
 
     Raises:
         ChildProcessError: a process died.
     """
-    groups = [names[first : first + TOGETHER] for first in range(0, len(names), TOGETHER)]
+    batches = [names[first : first + BATCH] for first in range(0, len(names), BATCH)]
     if processes < 2:
         for name in names:
             yield facts_of(name, places)
         return
-    for found in in_processes(Surveyor, places, groups, processes=processes):
+    for found in in_processes(Surveyor, places, batches, processes=processes):
         yield from found or ()
 
 
 class Surveyor:
-    """Tells the facts of several photos at once."""
+    """Collects the facts of several photos at once."""
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -63,7 +63,7 @@ class Surveyor:
 
 
 def facts_of(name: str, places: Places) -> Facts:
-    """The facts of a photo; what goes wrong is one of them."""
+    """Collect the facts of a photo; errors are among them."""
     broken = []
     sentences, annotations = None, None
     try:
@@ -76,19 +76,19 @@ def facts_of(name: str, places: Places) -> Facts:
         broken.append(str(error))
     boxes = annotations.boxes if annotations else {}
     annotated = {"0"} | boxes.keys() | (annotations.scenes | annotations.boxless if annotations else set())
-    grounded = [[phrase for phrase in one.phrases if phrase.chain in boxes] for one in sentences or ()]
-    photo_size, photo_error = _photo(name, places)
+    grounded = [[phrase for phrase in each.phrases if phrase.chain in boxes] for each in sentences or ()]
+    photo_size, photo_error = _decode(name, places)
     return Facts(
         name=name,
         broken=tuple(broken),
         captions=len(sentences or ()),
         sentences=sum(map(bool, grounded)),
-        phrases=tuple(phrase.types for of_sentence in grounded for phrase in of_sentence),
-        entities=len({phrase.chain for of_sentence in grounded for phrase in of_sentence}),
+        phrases=tuple(phrase.types for phrases in grounded for phrase in phrases),
+        entities=len({phrase.chain for phrases in grounded for phrase in phrases}),
         orphans=tuple(
             phrase.text
-            for one in sentences or ()
-            for phrase in one.phrases
+            for sentence in sentences or ()
+            for phrase in sentence.phrases
             if annotations and phrase.chain not in annotated
         ),
         annotated_size=annotations.size if annotations else None,
@@ -97,13 +97,13 @@ def facts_of(name: str, places: Places) -> Facts:
     )
 
 
-def _photo(name: str, places: Places) -> tuple[tuple[int, int] | None, str]:
-    """The size of a photo that is decoded whole, or why it cannot be; neither where it is not looked at."""
-    if places.photos is None or name not in places.names:
+def _decode(name: str, places: Places) -> tuple[tuple[int, int] | None, str]:
+    """Return the size of a photo, or why it cannot be decoded; neither where the photo is not to be checked."""
+    if places.photos is None or name not in places.decoded:
         return None, ""
     path = places.photos / f"{name}.jpg"
     try:
         photo = decode(path.read_bytes(), name=str(path))
-    except Exception as error:  # also those of the readers of some formats
+    except Exception as error:  # image readers raise errors of many kinds
         return None, describe_failure(path, error)
     return (photo.height, photo.width), ""

@@ -1,0 +1,312 @@
+"""The result of an evaluation: what was measured, on what, and how; read, checked and saved here alone.
+
+Shares are from 0 to 1, and None where there was nothing to count. A result that breaks its own rules cannot be made.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from eval.protocols import BoxProtocol, PointingProtocol
+from grounding.files import write_file
+
+FORMAT: Final = 2
+RECALLS = ("at_1", "at_5", "at_10", "bound")  # the fields of `Recall`
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AreaExponent = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+_CHECKED = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Measured:
+    """A share with its 95 % interval over photos."""
+
+    share: Share | None
+    interval: tuple[Share, Share] | None = None  # None where it was not computed
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Recall:
+    """The shares of phrases with a correct box among the first 1, 5 and 10, and among all boxes."""
+
+    at_1: Measured
+    at_5: Measured
+    at_10: Measured
+    bound: Measured
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class MeanPrecision:
+    """Mean average precision (mAP), over types of things and over labels of phrases."""
+
+    group: Share | None
+    phrase: Share | None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class TypeScores:
+    """The scores of phrases of one type."""
+
+    instances: Count
+    recall: Recall
+    precision: Share | None  # average precision with calibrated scores
+    raw_precision: Share | None  # average precision with the scores as they are
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Subset:
+    """The scores of some phrases together."""
+
+    instances: Count
+    photos: Count
+    recall: Recall
+    recall_at_1_iou_75: Measured  # first boxes that are correct at an IoU of .75
+    mean_iou: Measured  # of the first box; 0 for a phrase without boxes
+    types: dict[str, TypeScores]  # by each of `eval.flickr30k.TYPES`
+    type_mean_recall_5: Share | None  # over the types that occur
+    precision: MeanPrecision  # with calibrated scores, see `Manifest.calibration`
+    raw_precision: MeanPrecision  # with scores S_R / A_R^γ as they are, as in the paper
+    labels: Count  # over which mAP (Phrase) is the mean
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class BoxScores:
+    """How well ranked boxes find phrases, by one protocol."""
+
+    kind: Literal["boxes"] = "boxes"
+    protocol: BoxProtocol
+    all: Subset
+    small: Subset  # phrases whose boxes cover less of the photo than the protocol's ``small``
+    large: Subset
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class TypeAccuracy:
+    """How often points find phrases or entities of one type."""
+
+    instances: Count
+    accuracy: Share | None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class PointingScores:
+    """How often a point lies in the box of its phrase or entity, by one protocol."""
+
+    kind: Literal["pointing"] = "pointing"
+    protocol: PointingProtocol
+    instances: Count  # phrases or entities that are large enough to count
+    photos: Count
+    accuracy: Measured
+    centre: Share | None  # accuracy of the photo's centre on the same instances
+    types: dict[str, TypeAccuracy]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Gamma:
+    """The area exponent γ of the score S_R / A_R^γ."""
+
+    value: AreaExponent
+    chosen_on: str  # such as "247 photos" or "the command line"
+    grid: tuple[AreaExponent, ...] = ()  # among which it was chosen; empty where it was given
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class TriedGamma:
+    """Recall with one of the γ that were tried, by the preset that chooses among them."""
+
+    value: AreaExponent
+    at_1: Share
+    at_5: Share
+    at_10: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Composition:
+    """What makes some photos easier than others."""
+
+    animals: Share  # phrases of type animals
+    centre_in_box: Share  # phrases of which the photo's centre lies in one of their boxes
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class MeasuredPhotos:
+    """The photos that a result was measured on."""
+
+    name: str  # of the data, such as "flickr30k"
+    split: str | None  # such as "val" or "part of val"; None where they are of no one split
+    flickr8k: Share | None  # of the photos, those in Flickr8k; known for photos of val alone, and None elsewhere
+    photos: Count
+    captions: Count
+    phrases: Count  # that own a box
+    digest: str  # of the photos' names
+    composition: Composition
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Manifest:
+    """Where a result comes from, and how to get it again."""
+
+    command: str
+    commit: str | None  # of the code, with a + where files differ from it
+    date: str  # such as 2026-11-25
+    versions: dict[str, str]  # of packages
+    identity: str  # digest of all settings, weights and photos that the scores depend on
+    data: MeasuredPhotos
+    model: str | None = None  # these three: None for boxes that another system predicted
+    attention: str | None = None  # option of ``attention=``
+    proposals: str | None = None  # such as "mcg" or "edge_boxes_200"
+    predictions: str | None = None  # name of the file or folder of another system's boxes
+    settings: dict[str, Any]  # of attention, model and proposals, and of scoring
+    gamma: Gamma | None  # None where nothing is scored by attention
+    calibration: str  # of the scores that precision is measured with
+    supervision: str  # a sentence: what chose the settings, and whether with the boxes of these photos
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Coverage:
+    """How many phrases have a word that the model knows."""
+
+    phrases: Count
+    known: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Reached:
+    """The winning probability that reached the attention's layer, over phrases, each the mean over its words."""
+
+    phrases: Count
+    mean: Share
+    least: Share
+    greatest: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Timing:
+    """Seconds that each part took, over the photos that were not finished by an earlier run."""
+
+    photos: Count  # that had no finished predictions
+    attended: Count  # those of them that had no finished maps, either
+    attention: Seconds
+    proposals: Seconds
+    scoring: Seconds
+
+    @property
+    def total(self) -> float:
+        return self.attention + self.proposals + self.scoring
+
+
+PresetScores = Annotated[BoxScores | PointingScores, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Result:
+    """All that ``python -m eval`` measured of one method on some photos."""
+
+    format: Literal[2] = FORMAT
+    name: Annotated[str, Field(min_length=1)]
+    manifest: Manifest
+    presets: Annotated[dict[str, PresetScores], Field(min_length=1)]
+    gammas: tuple[TriedGamma, ...] = ()  # in rising order; empty where γ was not chosen here
+    coverage: Coverage | None = None  # these three: None where no model was asked
+    reached: Reached | None = None  # None, too, where the attention does not tell
+    timing: Timing | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a method of ours made the boxes; those of a file are another system's until it says otherwise."""
+        return self.manifest.predictions is None
+
+    @property
+    def boxes(self) -> dict[str, BoxScores]:
+        """The presets that judge boxes."""
+        return {name: scores for name, scores in self.presets.items() if isinstance(scores, BoxScores)}
+
+    @property
+    def pointing(self) -> dict[str, PointingScores]:
+        """The presets that judge points."""
+        return {name: scores for name, scores in self.presets.items() if isinstance(scores, PointingScores)}
+
+
+_RESULT = TypeAdapter(Result)
+_KINDS = {(2, "boxes"), (2, "pointing")}  # which pydantic adds to the path of a field, after the preset's name
+
+
+def to_dict(result: Result) -> dict[str, Any]:
+    """A result as plain values, ready for JSON."""
+    values: dict[str, Any] = _RESULT.dump_python(result, mode="json")
+    return values
+
+
+def from_dict(values: Any) -> Result:
+    """The result that `to_dict` made plain.
+
+    Raises:
+        ValueError: the values are not a result; the message names the field.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, got {type(values).__name__}")
+    if values.get("format") != FORMAT:
+        raise ValueError(
+            f"expected a result of format {FORMAT}, got {values.get('format')!r}; run python -m eval again"
+        )
+    try:
+        return _RESULT.validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for index, part in enumerate(first["loc"]) if (index, part) not in _KINDS)
+        problem = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f", got {first['input']!r}"
+        raise ValueError(f"{field}: {problem}{got}") from None
+
+
+def read_result(path: Path) -> Result:
+    """The result that a file holds.
+
+    Raises:
+        ValueError: the file does not exist or is not a result; the message names the file and the field.
+    """
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_results(folder: str | Path) -> list[Result]:
+    """The results that ``python -m eval`` saved in a folder, in the order of their files' names.
+
+    Raises:
+        ValueError: there is no such folder, no result in it, or a file is not a result; the message names it.
+    """
+    found = Path(folder).expanduser()
+    paths: Sequence[Path] = sorted(found.glob("*.json")) if found.is_dir() else []
+    if not paths:
+        problem = "no result (.json) in it" if found.is_dir() else "no such folder"
+        raise ValueError(f"{folder}: {problem}; run python -m eval first, which saves results")
+    return [read_result(path) for path in paths]
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Write a result to a folder, named for its method, split and identity; an earlier one of the same gives way.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    words = (result.name, result.manifest.data.split or "", result.manifest.identity[:6])
+    name = "_".join(re.sub(r"[^\w.-]+", "_", word).strip("_") for word in words if word)
+    path = folder / f"{name}.json"
+    write_file(path, (json.dumps(to_dict(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return path

@@ -1,0 +1,253 @@
+"""Sources of predictions: a model that is asked here, or a file of boxes that another system scored."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from eval.flickr30k import AnnotatedPhotos, load_photo
+from eval.gammas import Candidates, GammaFile, find_candidates, given_candidate
+from eval.manifest import name_of_proposals, title
+from eval.names import DEFAULT_MODEL
+from eval.predicting import Predictor
+from eval.predictions import read_predictions
+from eval.records import Instance, Prediction, Predictions
+from grounding.config import GrounderSettings, grounder_settings, part_modules, plain_settings
+from grounding.digests import ROOT, code_digest, digest
+from grounding.pipeline import Grounder, propose_regions
+from grounding.scoring import AreaExponents
+from proposals import Stored
+
+log = logging.getLogger("eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The part of a result's manifest that a source knows; see `eval.result.Manifest`."""
+
+    name: str  # of the result
+    identity: str  # digest of all settings and weights that predictions depend on
+    settings: dict[str, Any]
+    model: str | None = None
+    attention: str | None = None
+    proposals: str | None = None
+    predictions: str | None = None
+
+
+class Source(Protocol):
+    """Something that says where phrases are."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the predictions come from."""
+
+    def candidates(self, photos: AnnotatedPhotos) -> Candidates:
+        """The γ to score these photos with; raises ValueError where photos of the test split would choose it."""
+
+    def predict(
+        self, photos: AnnotatedPhotos, instances: Sequence[Instance], gammas: Sequence[float | None]
+    ) -> Predictions:
+        """Predictions for all instances of the photos; raises ValueError or OSError where one cannot be made."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelSource:
+    """A grounder, with folders in which finished photos are kept.
+
+    Args:
+        grounder: predicts; its own γ are not used.
+        origin: see `Origin`.
+        given: the γ that a person gave; None where γ is chosen among the grid, or looked up for photos of the test
+            split.
+        grid: to choose from.
+        gamma_file: where γ is kept.
+        entities: folder of Flickr30k Entities, with the lists of its splits.
+        maps: folder of finished word maps.
+        predictions: folder of folders of finished predictions, one for each set of γ.
+    """
+
+    grounder: Grounder
+    origin: Origin
+    given: AreaExponents | None
+    grid: tuple[float, ...]
+    gamma_file: GammaFile
+    entities: Path
+    maps: Path
+    predictions: Path
+
+    def candidates(self, photos: AnnotatedPhotos) -> Candidates:
+        """The γ that was given, for the kind of regions that the first photo has; or as `find_candidates` finds."""
+        if self.given is None:
+            return find_candidates(photos, self.entities, self.gamma_file, self.grid)
+        if self.given.segments == self.given.boxes:
+            return given_candidate(self.given.segments)
+        proposals = propose_regions(load_photo(photos.photos[0]), self.grounder.propose)
+        return given_candidate(self.given.for_regions(proposals))
+
+    def predict(
+        self, photos: AnnotatedPhotos, instances: Sequence[Instance], gammas: Sequence[float | None]
+    ) -> Predictions:
+        """Predictions of the grounder; photos that are finished are not looked at again."""
+        from rich.console import Console
+        from rich.progress import track
+
+        exponents = [gamma for gamma in gammas if gamma is not None]
+        predictor = Predictor(
+            self.grounder, exponents, maps=self.maps, predictions=self.predictions / digest(exponents)
+        )
+        members: dict[str, list[Instance]] = {}
+        for instance in instances:
+            members.setdefault(instance.photo, []).append(instance)
+        by_gamma: dict[float | None, list[Prediction]] = {gamma: [] for gamma in exponents}
+        entities: list[Prediction] = []
+        with_phrases = [photo for photo in photos.photos if photo.name in members]
+        for photo in track(with_phrases, "photos", console=Console(stderr=True)):
+            found = predictor(photo, members[photo.name])
+            for gamma, predictions in found.by_gamma.items():
+                by_gamma[gamma] += predictions
+            entities += found.entities or ()
+        return Predictions(by_gamma, entities, predictor.clock.timing())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """Boxes that another system scored, with scores of its own.
+
+    Args:
+        path: folder of text files (ICCV'15), or file .json or .jsonl (MDETR).
+        origin: see `Origin`.
+        first: number of the first sentence and phrase in the names of text files.
+    """
+
+    path: Path
+    origin: Origin
+    first: int
+
+    def candidates(self, photos: AnnotatedPhotos) -> Candidates:
+        """No γ: the boxes have scores."""
+        return Candidates((None,), (), "", "Boxes of another system; how its settings were chosen is not known here.")
+
+    def predict(
+        self, photos: AnnotatedPhotos, instances: Sequence[Instance], gammas: Sequence[float | None]
+    ) -> Predictions:
+        """The boxes of the file; phrases that it lacks are logged, and count as missed."""
+        scored = read_predictions(self.path, instances, first=self.first)
+        if scored.unused:
+            log.warning(
+                "%d files are of phrases without boxes, such as %s: phrases count from first=%d among all that are "
+                "marked",
+                len(scored.unused),
+                ", ".join(scored.unused[:3]),
+                self.first,
+            )
+        if scored.missing:
+            log.warning(
+                "%d of %d phrases have no file, such as %s: they count as missed",
+                len(scored.missing),
+                len(instances),
+                ", ".join(scored.missing[:3]),
+            )
+        return Predictions({None: scored.predictions})
+
+
+def open_source(settings: Any, choices: Mapping[str, str], *, grid: tuple[float, ...]) -> Source:
+    """The source that the settings of ``python -m eval`` describe.
+
+    Args:
+        settings: of the command.
+        choices: options that were chosen of the groups of settings, such as ``{"attention": "cmwp"}``.
+        grid: γ to choose from.
+
+    Raises:
+        ValueError: a model or its proposals cannot be built from the settings.
+    """
+    if settings.predictions is None:
+        return _open_model(settings, choices, grid)
+    path = Path(settings.predictions).expanduser()
+    name = settings.name or path.stem
+    origin = Origin(name=name, identity=digest(name, str(path.absolute())), settings={}, predictions=path.name)
+    return FileSource(path=path, origin=origin, first=settings.first)
+
+
+def _open_model(settings: Any, choices: Mapping[str, str], grid: tuple[float, ...]) -> ModelSource:
+    built = grounder_settings(settings)
+    grounder = Grounder.from_settings(built)
+    classifier = grounder.attention.classifier
+    stored = grounder.propose.settings if isinstance(grounder.propose, Stored) else None
+    model = Path(built.model["checkpoint"]).name if choices["model"] == "checkpoint" else choices["model"]
+    proposals = name_of_proposals(choices["proposals"], built.proposals, stored)
+    used = {
+        "attention": built.attention,
+        "model": classifier.settings(),
+        "proposals": _proposal_settings(built.proposals, stored),
+        "overlap": built.overlap,
+        "clothing_weight": built.clothing_weight,
+    }
+    weights = (str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict()))
+    method = digest(model, used, *weights)
+    chooser = digest(method, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
+    given = settings.scoring.area_exponent
+    output = Path(settings.output).expanduser()
+    maps_key = digest(
+        code_digest("grounding.maps", *part_modules(built.attention)), built.attention, classifier.settings(), *weights
+    )
+    origin = Origin(
+        name=settings.name or title(choices["attention"], proposals, *_differences(settings, built, model)),
+        identity=digest(method, None if given is None else built.area_exponents, grid),
+        settings=used,
+        model=model,
+        attention=choices["attention"],
+        proposals=proposals,
+    )
+    return ModelSource(
+        grounder=grounder,
+        origin=origin,
+        given=None if given is None else grounder.scoring.area_exponents,
+        grid=grid,
+        gamma_file=GammaFile(output / "gammas.json", f"{model}, {choices['attention']}, {proposals} ({chooser})"),
+        entities=Path(settings.data.entities).expanduser(),
+        maps=output / "maps" / maps_key,
+        predictions=output / "predictions" / _predictions_key(maps_key, built, stored),
+    )
+
+
+def _predictions_key(maps_key: str, built: GrounderSettings, stored: dict[str, Any] | None) -> str:
+    """A digest of all that predictions depend on, γ aside: maps, code, proposals with their weights, and scoring."""
+    weights = {path.name: path.read_bytes() for path in sorted((ROOT / "proposals" / "weights").iterdir())}
+    return digest(
+        maps_key,
+        code_digest("eval.predicting", *part_modules(built.proposals)),
+        built.proposals,
+        _named_files(built.proposals),
+        weights if stored is None else stored,
+        built.overlap,
+        built.clothing_weight,
+    )
+
+
+def _named_files(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies the content of files that settings name: of data its size and time, of weights all bytes."""
+    paths = {name: Path(value).expanduser() for name, value in settings.items() if isinstance(value, str)}
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        if name == "path" and path.exists():
+            found[name] = [path.stat().st_size, path.stat().st_mtime_ns]
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+def _proposal_settings(settings: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings of the proposals as they were computed, with the number that is used; not the device."""
+    computed_with = settings if stored is None else stored
+    counts = [each["count"] for each in (computed_with, settings) if each.get("count")]
+    kept = {name: value for name, value in computed_with.items() if name != "device"}
+    return kept | {"count": min(counts, default=None)}
+
+
+def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str]:
+    """The model and the clothing weight, where they are not the usual ones, for the name of a result."""
+    usual = settings.attention.get("scoring", {}).get("clothing_weight", 0.0)
+    differences = [] if model == DEFAULT_MODEL else [model]
+    return differences if built.clothing_weight == usual else [*differences, f"clothing {built.clothing_weight:g}"]

@@ -1,0 +1,71 @@
+"""Work in several processes, whose workers import nothing heavy."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import grounding.processes
+from grounding.processes import cores, in_processes
+
+
+def make_worker(factor):
+    """A worker that multiplies, and that the item 13 kills."""
+
+    def work(item):
+        if item == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return factor * item, os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+    return work
+
+
+def make_waiter(folder):
+    """A worker that waits for a file, which another item makes by way of a pipe."""
+
+    def work(item):
+        if item == "wait":
+            with open(Path(folder) / "pipe") as pipe:
+                return pipe.read()
+        return item
+
+    return work
+
+
+def test_every_item_is_worked_on_once_in_processes_of_one_thread():
+    results = [result for result in in_processes(make_worker, 3, iter(range(10)), processes=2) if result]
+    assert sorted(value for value, _, _ in results) == [3 * item for item in range(10)]
+    assert os.getpid() not in {process for _, process, _ in results}
+    assert {threads for _, _, threads in results} == {"1"}
+
+
+def test_no_items_are_no_work():
+    assert list(in_processes(make_worker, 3, [], processes=2)) == []
+
+
+def test_a_process_that_dies_ends_the_work():
+    with pytest.raises(ChildProcessError, match="a process was killed, perhaps for want of memory"):
+        list(in_processes(make_worker, 3, [1, 13], processes=1))
+
+
+def test_the_caller_is_told_when_nothing_is_finished_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(grounding.processes, "PATIENCE", 0.01)
+    os.mkfifo(tmp_path / "pipe")
+    results = in_processes(make_waiter, tmp_path, ["wait"], processes=1)
+    assert next(results) is None
+    (tmp_path / "pipe").write_text("done")
+    assert next(result for result in results if result) == "done"
+
+
+def test_work_that_is_given_up_leaves_no_process(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    results = in_processes(make_waiter, tmp_path, ["first", "wait"], processes=2)
+    assert next(result for result in results if result) == "first"
+    results.close()  # would wait for ever, were the process that waits for the pipe not killed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bind processes to cores")
+def test_only_cores_that_this_process_may_use_count():
+    assert cores() == len(os.sched_getaffinity(0))
