@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from random_networks import RandomNetwork, layer_of, photo
 from torch import nn
 
-from grounding.attention import CAM, LRP, Deconv, ExcitationBackprop, Grad
+from grounding.attention import CAM, LRP, Deconv, ExcitationBackprop, Grad, precision
 from grounding.attention.ascent import ratio_of
 from grounding.attention.descent import add_in_order
 from grounding.attention.precision import full_precision
@@ -72,6 +72,15 @@ def test_the_last_of_several_threads_sets_all_back(chosen):
     assert is_exact(switches())  # the other thread still computes
     leave.set()
     thread.join()
+    assert switches() == chosen
+
+
+def test_torch_before_2_9_has_other_switches(chosen, monkeypatch):
+    monkeypatch.setattr(precision, "hasattr", lambda owner, name: False, raising=False)
+    with full_precision("cpu"):
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
     assert switches() == chosen
 
 
