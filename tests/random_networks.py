@@ -1,4 +1,4 @@
-"""Small random networks of every kind of link, and their winning probabilities by an absorbing Markov chain."""
+"""Small random networks with every kind of link, and their winning probabilities by an absorbing Markov chain."""
 
 import random
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ BLOCKS = ("conv", "maximum", "average", "adaptive", "lrn", "concat", "fork", "su
 
 @dataclass(frozen=True)
 class Entry:
-    """One operation: its module (None: sum or concatenation), its inputs, and what role it plays in the chain."""
+    """One operation: its module (None for a sum or concatenation), its inputs, and its role in the chain."""
 
     module: nn.Module | None
     inputs: tuple[Index, ...]
@@ -80,7 +80,7 @@ class RandomNetwork(nn.Module):
             values.append(self.apply_entry(index, [values[i] for i in entry.inputs] or [x]))
         return values[-1]
 
-    # Blocks: each goes on from the last neurons.
+    # Blocks: each continues from the last neurons.
 
     def convolution(self, source: Index, outputs: int, kind: str = "any") -> Index:
         channels, height, width = self.shapes[source]

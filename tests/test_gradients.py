@@ -75,7 +75,7 @@ def test_deconv_follows_nothing_that_weakens_the_unit():
     assert Deconv(network, "1", blur=0)(x, target)[0].item() == 1
 
 
-def test_a_softmax_above_the_responses_is_looked_through():
+def test_a_final_softmax_is_ignored():
     network, x = RandomNetwork(2, ("conv",)), photo(0, 1, 2, 6, 5)
     (bare,) = Grad(network, "ops.1")(x, [torch.arange(3)])
     for final in (nn.Softmax(1), nn.Sigmoid()):
@@ -122,7 +122,7 @@ def test_blur_spreads_a_point_as_a_gaussian_of_two_hundredths_of_the_longer_side
     torch.testing.assert_close(blurred(maps, 0.02)[0], expected.double(), atol=1e-4, rtol=0)
 
 
-def test_blur_leaves_constants_and_no_blur_leaves_all():
+def test_blur_leaves_constants_and_no_blur_leaves_every_map():
     maps = photo(1, 3, 7, 9)
     torch.testing.assert_close(blurred(torch.ones_like(maps), 0.3), torch.ones_like(maps))
     assert torch.equal(blurred(maps, 0), maps)
@@ -130,7 +130,7 @@ def test_blur_leaves_constants_and_no_blur_leaves_all():
 
 
 @pytest.mark.parametrize("method", [Grad, Deconv])
-def test_maps_are_those_without_blur_blurred(method):
+def test_blurring_a_sharp_map_gives_the_default_map(method):
     network, x = RandomNetwork(8, ("conv", "residual")), photo(0, 1, 2, 6, 5)
     (sharp,) = method(network, "ops.1", blur=0)(x, [torch.arange(3)])
     (smooth,) = method(network, "ops.1", blur=0.2)(x, [torch.arange(3)])

@@ -35,7 +35,7 @@ def test_the_transpose_is_the_transpose(convolution):
 
 
 @given(convolutions())
-def test_contributions_of_all_places_add_up_to_the_output(convolution):
+def test_contributions_of_all_positions_add_up_to_the_output(convolution):
     x = neurons(2, 4, 7, 8)
     torch.testing.assert_close(convolution.contributions(x).sum(0), convolution.apply(x))
 
@@ -85,7 +85,7 @@ def test_sums_are_added_weight_by_weight():
         lambda: add(Average(torch.nn.AvgPool2d(1)), Identity()),
     ],
 )
-def test_what_is_no_single_map_is_refused_with_a_way_out(make):
+def test_maps_that_do_not_fit_are_refused_with_another_treatment(make):
     with pytest.raises(ValueError, match="choose signed=clamp"):
         make()
 

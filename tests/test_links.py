@@ -11,7 +11,7 @@ IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Body(nn.Module):
-    """A stem, a body that a test gives, and a classifier."""
+    """A stem, a body that the test defines, and a classifier."""
 
     def __init__(self, body, channels=4):
         super().__init__()
@@ -78,7 +78,7 @@ def test_modules_functions_and_methods_agree(body, same):
     torch.testing.assert_close(attend(body, **settings), attend(same, **settings))
 
 
-def test_concatenation_hands_each_part_its_share():
+def test_concatenation_passes_each_part_its_share():
     """Neurons side by side three times over win what they win once."""
     network = Body(lambda net, x: torch.cat(tensors=[x, x, x], dim=1).mean((2, 3)), 12)
     weight = network.fc.weight.data
@@ -107,7 +107,7 @@ def test_a_residual_sum_raises_too():
         attend(body)
 
 
-def test_what_cannot_be_composed_is_said():
+def test_maps_that_cannot_be_composed_are_refused_with_another_treatment():
     with pytest.raises(ValueError, match="choose signed=clamp"):
         attend(lambda net, x: net.inner(F.avg_pool2d(net.inner(x), 2)).relu().mean((2, 3)), signed="compose")
 
@@ -133,7 +133,7 @@ def test_an_operation_without_a_rule_does_no_harm_below_the_layer():
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("final", [nn.Softmax(1), nn.Sigmoid(), nn.LogSoftmax(1)])
-def test_a_final_softmax_or_sigmoid_is_looked_through(final, window):
+def test_a_final_softmax_or_sigmoid_is_ignored(final, window):
     network = Body(lambda net, x: x.mean((2, 3)))
     bare = ExcitationBackprop(network, "relu", window=window)(IMAGE, [torch.tensor([0])])[0]
     finished = ExcitationBackprop(nn.Sequential(network, final), "0.relu", window=window)
@@ -148,7 +148,7 @@ def test_a_final_softmax_or_sigmoid_is_looked_through(final, window):
         ("pool", "is a vector"),
     ],
 )
-def test_a_layer_that_cannot_be_is_answered_with_those_that_can(layer, message):
+def test_a_layer_without_activation_neurons_is_refused_and_the_others_are_listed(layer, message):
     network = Body(lambda net, x: net.pool(x))
     network.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match=message):
@@ -160,7 +160,7 @@ def test_a_convolution_as_layer_means_the_neurons_that_it_feeds():
     torch.testing.assert_close(attend(body, layer="stem"), attend(body, layer="relu"))
 
 
-def test_an_output_whose_units_are_places_is_refused():
+def test_an_output_whose_units_are_positions_is_refused():
     network = nn.Sequential(*stem(), nn.Conv2d(4, 2, 1), nn.Flatten())
     with pytest.raises(ValueError, match="units are places, not classes"):
         ExcitationBackprop(network, "1")(IMAGE, [torch.tensor([0])])
@@ -173,7 +173,7 @@ def test_weights_that_a_hook_may_change_are_refused():
         ExcitationBackprop(network, "relu")
 
 
-def test_a_network_that_cannot_be_traced_is_said():
+def test_a_network_that_cannot_be_traced_is_named():
     class Branching(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
@@ -212,7 +212,7 @@ def test_the_probability_of_a_unit_is_given_even_where_its_response_is_negative(
 
 
 @pytest.mark.parametrize("signed", ["clamp", "compose"])
-def test_several_heads_are_contrasted_each(signed):
+def test_each_of_several_heads_is_contrasted(signed):
     class Heads(nn.Module):
         def __init__(self, join):
             super().__init__()
@@ -261,7 +261,7 @@ def averaged(net, x):
 
 @pytest.mark.parametrize("body", [overwritten, as_a_statement, added_to, averaged, signed_body, *SPELLINGS])
 @pytest.mark.parametrize("window", [None, 8])
-def test_the_traced_network_answers_as_the_network_does(body, window):
+def test_the_traced_network_returns_what_the_network_returns(body, window):
     network = Body(body).eval()
     network.norm.running_mean.normal_()
     expected = network(IMAGE)
@@ -345,7 +345,7 @@ def test_a_window_changes_the_head_alone():
     torch.testing.assert_close(maps, ExcitationBackprop(network, "maximum")(IMAGE, [torch.tensor([0])])[0])
 
 
-def test_a_head_that_cannot_slide_says_so():
+def test_a_head_that_cannot_slide_is_refused():
     for body in (lambda net, x: F.adaptive_max_pool2d(x, 1).flatten(1), lambda net, x: F.max_pool2d(x, 8).flatten(1)):
         with pytest.raises(ValueError, match=r"max pooling at .* use window=null"):
             attend(body, window=3)

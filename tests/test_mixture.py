@@ -34,15 +34,15 @@ def test_parts_are_averaged_at_the_resolution_of_the_finest(network):
     attend = mwp(network, "1", window=3)
     fine = attend(interpolate(IMAGES, (64, 80), mode="bilinear", antialias=True), TARGETS)
     coarse = attend(IMAGES, TARGETS)
-    for of_mixture, of_fine, of_coarse in zip(mixed, fine, coarse, strict=True):
-        assert of_mixture.shape == of_fine.shape
-        resized = interpolate(of_coarse[:, None], of_fine.shape[1:], mode="bicubic")[:, 0].clamp(min=0)
-        expected = sum(one / one.sum((1, 2), keepdim=True) for one in (of_fine, resized)) / 2
-        torch.testing.assert_close(of_mixture, expected)
-        torch.testing.assert_close(of_mixture.sum((1, 2)), torch.ones(len(of_mixture)))
+    for found, fine_map, coarse_map in zip(mixed, fine, coarse, strict=True):
+        assert found.shape == fine_map.shape
+        resized = interpolate(coarse_map[:, None], fine_map.shape[1:], mode="bicubic")[:, 0].clamp(min=0)
+        expected = sum(part / part.sum((1, 2), keepdim=True) for part in (fine_map, resized)) / 2
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(found.sum((1, 2)), torch.ones(len(found)))
 
 
-def test_an_empty_map_stays_empty_and_no_word_is_no_map(network):
+def test_an_empty_map_stays_empty_and_no_word_gives_no_map(network):
     nn.init.constant_(network[6].weight, -1.0)  # nothing excites a unit
     mixture = Mixture(network, "1", parts={"a": mwp, "b": mwp}, scales={"a": 1.0, "b": 0.5})
     maps = mixture(IMAGES, [torch.tensor([0]), torch.zeros(0, dtype=torch.long)])
@@ -64,7 +64,7 @@ def test_parts_that_do_not_fit_raise(network, parts, scales, message):
         Mixture(network, "1", parts=parts, scales=scales)
 
 
-def test_bad_calls_raise_as_those_of_the_parts_do(network):
+def test_calls_that_make_no_sense_raise(network):
     mixture = Mixture(network, "1", parts={"a": mwp}, scales={"a": 1.0})
     with pytest.raises(ValueError, match="targets"):
         mixture(IMAGES, TARGETS[:1])

@@ -2,15 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import RandomNetwork
+from random_networks import BLOCKS, SIGNED_BLOCKS, RandomNetwork, photo
 from torch import nn
 
 from grounding.attention import LRP, ExcitationBackprop
 from grounding.attention.gradients import blurred
 
 seeds = st.integers(0, 2**16)
-kinds = ("conv", "maximum", "average", "adaptive", "lrn", "concat", "fork", "sum", "dropout", "norm")
-signed_kinds = ("residual", "bottleneck", "shortcut")
 
 
 class Rectified(RandomNetwork):
@@ -33,12 +31,10 @@ def rectified(draw, blocks, *, without_bias=False):
     return network
 
 
-def photo(seed):
-    return torch.rand(1, 2, 6, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 units = [torch.arange(3)]
-linear_kinds = tuple(kind for kind in (*kinds, *signed_kinds) if kind != "lrn")  # whose gradient is none of relevance
+linear_kinds = tuple(
+    kind for kind in BLOCKS + SIGNED_BLOCKS if kind != "lrn"
+)  # the gradient of LRN is not its relevance
 
 
 @settings(max_examples=20)
@@ -53,15 +49,15 @@ def test_without_bias_and_epsilon_relevance_is_gradient_times_input_and_conserve
 
 
 @settings(max_examples=20)
-@given(rectified(kinds), seeds)
-def test_with_alpha_one_it_is_the_marginal_winning_probability_of_pixels(network, seed):
+@given(rectified(BLOCKS), seeds)
+def test_with_alpha_one_relevance_is_the_marginal_winning_probability_of_pixels(network, seed):
     (relevance,) = LRP(network, "ops.1", alpha=1).unclipped(photo(seed), units)
     (winning,) = ExcitationBackprop(network, "x", contrastive=False, signed="carry").unclipped(photo(seed), units)
     torch.testing.assert_close(relevance, winning, atol=1e-9, rtol=1e-7)
 
 
 @settings(max_examples=15)
-@given(rectified(kinds, without_bias=True), seeds, st.floats(1, 3))
+@given(rectified(BLOCKS, without_bias=True), seeds, st.floats(1, 3))
 def test_relevance_is_conserved_where_every_neuron_is_excited(network, seed, alpha):
     for parameter in network.parameters():
         if parameter.any():  # a weight
@@ -121,7 +117,7 @@ def test_where_nothing_takes_a_share_relevance_is_lost():
         assert not maps.any()
 
 
-def test_maps_are_what_is_positive_of_relevance_blurred():
+def test_a_map_is_the_positive_part_of_relevance_blurred():
     network = RandomNetwork(6, ("conv", "bottleneck"))
     attend = LRP(network, "ops.1", blur=0.1)
     (relevance,) = attend.unclipped(photo(3), units)
@@ -130,7 +126,7 @@ def test_maps_are_what_is_positive_of_relevance_blurred():
     torch.testing.assert_close(attend(photo(3), units)[0], blurred(relevance.clamp(min=0), 0.1))
 
 
-def test_a_constant_and_a_factor_hand_relevance_on():
+def test_a_constant_and_a_factor_pass_relevance_on():
     class Shifted(nn.Module):
         def __init__(self, network):
             super().__init__()

@@ -1,4 +1,4 @@
-"""What every attention method promises, whatever it computes."""
+"""Properties that all attention methods share."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ import grounding.attention
 from grounding.attention import CAM, LRP, Centre, Deconv, ExcitationBackprop, Grad, ProposalOrder
 
 METHODS = [Grad, Deconv, LRP, CAM, Centre, ProposalOrder, ExcitationBackprop]
-LEARNED = [Grad, Deconv, LRP, CAM]  # those that look at the network, Excitation Backprop apart, which has its own tests
+LEARNED = [Grad, Deconv, LRP, CAM]  # those that use the network; ExcitationBackprop has tests of its own
 
 
 def made(method, network, **options):
@@ -23,12 +23,12 @@ def made(method, network, **options):
     return method(network, layer_of(network), **options)
 
 
-def test_every_method_is_at_hand():
+def test_every_method_is_exported():
     assert {method.__name__ for method in METHODS} <= set(grounding.attention.__all__)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_is_made_as_all_are(method):
+def test_all_methods_are_constructed_alike(method):
     network, layer, *others = inspect.signature(method).parameters.values()
     assert (network.name, layer.name) == ("network", "layer")
     assert all(other.kind is other.KEYWORD_ONLY and other.default is not other.empty for other in others)
@@ -61,7 +61,7 @@ def test_units_are_one_hot_priors(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaves_the_network_as_found(method):
+def test_leaves_the_network_as_it_was(method):
     network = RandomNetwork(3, ("conv", "concat", "norm")).train()
     network.ops[0].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
@@ -86,7 +86,7 @@ def test_works_where_gradients_are_off(method, guard):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaves_the_images_as_found(method):
+def test_leaves_the_images_as_they_were(method):
     x = photo(4).requires_grad_()
     before = x.detach().clone()
     made(method, RandomNetwork(3, ("conv",)))(x, [torch.tensor([1])])
@@ -130,7 +130,7 @@ def test_nan_raises(method):
 
 
 @pytest.mark.parametrize("method", [Grad, Deconv, LRP, ExcitationBackprop])
-def test_places_instead_of_classes_are_refused(method):
+def test_units_that_are_positions_are_refused(method):
     network = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.Flatten())
     with pytest.raises(ValueError, match="units are places, not classes"):
         method(network, "1")(photo(1).float(), [torch.tensor([0])])

@@ -24,13 +24,13 @@ from grounding.attention.trace import trace_network
 class CAM:
     """Class activation maps (Zhou et al. 2016; paper, Eq. 16), for networks whose classifier averages a map.
 
-    A map is Σ_i w_i a_ij over the channels i of the last map before the pooling, at every cell j, without bias; what is
-    negative of it is clipped at 0.
+    A map is Σ_i w_i a_ij over the channels i of the last map before the pooling, at every cell j, without bias, clipped
+    at 0.
 
     Args:
-        network: a classifier that ``torch.fx`` can trace: linear above a global average pooling. It is left as found;
-            its weights are read now, once.
-        layer: not used, maps are those of the last layer before the pooling; here so that all methods are made alike.
+        network: a classifier that ``torch.fx`` can trace: linear above a global average pooling. It is left as it was;
+            its weights are read once, here.
+        layer: not used, since maps are those of the last layer before the pooling; all methods take it.
         window: not used, since the classifier is applied at every cell.
 
     Raises:
@@ -51,7 +51,7 @@ class CAM:
 
         Shapes:
             images: (B, 3, H, W), as the network wants them.
-            targets: B tensors, either (K_b,) of output units, or (K_b, units) of weights of these.
+            targets: B tensors, either (K_b,) of output units, or (K_b, units) of weights of the units.
             returns: B tensors (K_b, h, w), non-negative, at the resolution of the last layer.
 
         Raises:
@@ -60,7 +60,7 @@ class CAM:
         check_call(images, targets)
         if len(images) == 0:
             return []
-        with full_precision(images.device.type):
+        with full_precision(device_type(self._network)):
             cells = self._network(as_input(images, self._network))
             if cells.shape[1] != self._weight.shape[1]:
                 raise ValueError(_no_cam(f"it has {self._weight.shape[1]} inputs for {cells.shape[1]} channels"))
@@ -74,9 +74,9 @@ class CAM:
 
 
 def classifier_above_average(trace: Trace) -> tuple[fx.Node, Tensor]:
-    """The node of the map that a global average pools, and the weights of the classifier above it, (units, channels).
+    """Find the map that a global average pools, and the weights of the classifier above it, (units, channels).
 
-    Linear layers and batch norm above the pooling are the one linear map that they are; biases are left out.
+    Linear layers and batch norm above the pooling are multiplied into one linear map; biases are left out.
 
     Raises:
         ValueError: something else lies between the pooling and the output units.
@@ -112,7 +112,7 @@ def _no_cam(reason: str) -> str:
 
 
 def network_up_to(node: fx.Node, trace: Trace) -> fx.GraphModule:
-    """The traced network, ended at one of its nodes."""
+    """Cut off the traced network above one of its nodes, whose value it then returns."""
     output = next(other for other in trace.module.graph.nodes if other.op == "output")
     output.args = (node,)
     trace.module.graph.eliminate_dead_code()

@@ -1,4 +1,4 @@
-"""The bottom-up pass: what attention needs to know of the photos, and of no word."""
+"""The bottom-up pass: everything about the photos that attention needs and that is the same for every word."""
 
 import math
 from dataclasses import dataclass, field
@@ -33,10 +33,10 @@ class Photos:
 
 
 def ratio_of(activation: Tensor, normaliser: Tensor) -> Tensor:
-    """activation / normaliser, and 0 where nothing excites a neuron: Z_i is 0 there by definition (Eq. 6).
+    """activation / normaliser, and 0 for neurons that nothing excites: there Z_i is 0 by definition (Eq. 6).
 
-    Nothing means less than the least normal number, as a part of the activation, too: neither this ratio nor a
-    probability over the normaliser then overflows.
+    A normaliser below the smallest normal number, or below that times the activation, counts as 0. So neither this
+    ratio nor a probability divided by the normaliser overflows.
     """
     least = activation.abs().clamp_(min=1).mul_(torch.finfo(activation.dtype).tiny)
     return activation / normaliser.masked_fill(normaliser.abs() < least, math.inf)
@@ -71,7 +71,7 @@ class Ascent:
             photos.sides[node] = self._sides(node, units, contrastive=contrastive)
 
     def _activation(self, node: fx.Node, normaliser: Tensor | None) -> Tensor:
-        """The responses of a node's neurons, counted from the least that they can be (Eq. 20)."""
+        """The responses of a node's neurons, counted from the least value that they can have (Eq. 20)."""
         value, lowest, link = self.values[node], self.circuit.lowest[node], self.circuit.links[node]
         if node in self.circuit.given:
             return torch.ones_like(value)  # the probability of output units is given, whatever their response
@@ -88,7 +88,7 @@ class Ascent:
         return value - lowest
 
     def _sides(self, node: fx.Node, units: Tensor, *, contrastive: bool) -> tuple[Side, ...]:
-        """A classifier's excitatory links and, with contrast, those of the reverse units (Eq. 9)."""
+        """The excitatory links of a classifier's units and, with contrast, of the reverse units (Eq. 9)."""
         link = self.circuit.links[node]
         assert isinstance(link, Excitation)
         activation = self.photos.activations[node]

@@ -1,4 +1,4 @@
-"""The links of a circuit from above and from below, with their excitatory weights stacked; no photo is needed yet."""
+"""The excitatory links of a circuit, by child and by parent, with the weights of siblings stacked."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Children:
 
 
 def find_children(circuit: Circuit) -> Children:
-    """Gather the links on the way from the units to the layer; convolutions of equal geometry are stacked."""
+    """Gather the links on the way from the units to the layer, and stack convolutions of equal geometry."""
     siblings: dict[fx.Node, dict[Any, list[tuple[fx.Node, Convolution]]]] = defaultdict(lambda: defaultdict(list))
     children = Children(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
     classifiers = circuit.classifiers
@@ -85,9 +85,9 @@ def excitatory_terms(link: Excitation, *, of_reverse: bool = False) -> list[Term
 def _scaled_up(terms: list[Term]) -> list[Term]:
     """Scale the weights of each neuron so that the largest is at least one half.
 
-    A neuron's shares do not change if all its weights are multiplied by one number, but activation / normaliser would
-    overflow where weights are near the least number that there is and a bias keeps the neuron alive. Powers of two
-    change no digit of any result, and nothing is scaled down, so no weight underflows.
+    A neuron's shares do not change if all its weights are multiplied by one number. Without the scaling, activation /
+    normaliser would overflow for a neuron that its bias keeps active and whose weights are near the smallest number
+    there is. Powers of two change no digit of any result, and nothing is scaled down, so no weight underflows.
     """
     maps = [term.map for term in terms if isinstance(term.map, Convolution)]
     if not maps:

@@ -42,13 +42,13 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     Args:
         trace: the network.
         layer: where attention stops: the path of a module, or the name of a node.
-        signed: what to do with signed values that enter a link (linear bottlenecks, residual sums):
-            ``raise`` (as soon as one is negative), ``carry`` (a negative value carries its sign into its share, as in
-            the paper's Eq. 19 and its released code), ``clamp`` (share by the positive part), ``compose`` (fold linear
-            maps that follow each other into the one map that they are).
+        signed: the treatment of signed values that enter a link (linear bottlenecks, residual sums):
+            ``raise`` an error as soon as one is negative; ``carry`` the sign of a negative value into its share, as in
+            the paper's Eq. 19 and its released code; ``clamp``, so that shares are in proportion to the positive part;
+            ``compose`` linear maps that follow each other into one.
 
     Raises:
-        ValueError: the layer is unknown or no layer of activation neurons; an operation between the layer and the
+        ValueError: the layer is unknown or holds no activation neurons, or an operation between the layer and the
             output units has no rule.
     """
     if signed not in SIGNED_TREATMENTS:
@@ -67,7 +67,7 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
 
 
 def logits_node(node: fx.Node, trace: Trace) -> fx.Node:
-    """The node of the logits, where the network ends in a softmax or sigmoid of them, or makes a vector of one cell."""
+    """The node of the logits, below a final softmax, sigmoid or flattening."""
     module = module_of(node, trace)
     if is_final(node, module) or is_flatten(node, module) or passes(node, module):
         return logits_node(node.all_input_nodes[0], trace)
@@ -94,10 +94,10 @@ def _layers_there_are(trace: Trace, analysis: "_Analysis") -> str:
 
 
 def _descent(units: fx.Node, layer: fx.Node, links: dict[fx.Node, Link]) -> tuple[fx.Node, ...]:
-    """The neurons through which probability flows from the units to the layer, parents first; the layer not among them.
+    """The neurons through which probability flows from the units down to the layer, which is left out; parents first.
 
     Raises:
-        ValueError: on the way lies an operation without a rule.
+        ValueError: an operation on the way has no rule.
     """
     above = descendants(layer)
     leads_down = {layer}
@@ -118,39 +118,42 @@ def _descent(units: fx.Node, layer: fx.Node, links: dict[fx.Node, Link]) -> tupl
 
 @dataclass(eq=False)
 class _Analysis:
-    """Walks the graph once; afterwards ``links`` knows every neuron's children."""
+    """Reads the graph once, node by node; ``links`` then holds every neuron's children."""
 
     trace: Trace
     signed: Signed
     links: dict[fx.Node, Link] = field(default_factory=dict)
     lowest: dict[fx.Node, float] = field(default_factory=dict)
-    pending: dict[fx.Node, tuple[Term, ...]] = field(default_factory=dict)  # linear so far, no neuron yet
-    same: dict[fx.Node, fx.Node] = field(default_factory=dict)  # dropout and its like: the node that it repeats
+    pending: dict[fx.Node, tuple[Term, ...]] = field(
+        default_factory=dict
+    )  # of nodes that are linear so far, and hold no neurons yet
+    same: dict[fx.Node, fx.Node] = field(default_factory=dict)  # of nodes that repeat another one, such as dropout
 
     def resolve(self, node: fx.Node) -> fx.Node:
+        """The node whose value a node repeats, or the node itself."""
         return self.same.get(node, node)
 
     def as_neurons(self, node: fx.Node) -> fx.Node:
-        """Make sure that a node holds neurons; a linear one without activation then holds signed ones."""
+        """Make sure that a node holds neurons; those of a linear node without an activation function are signed."""
         node = self.resolve(node)
         if node not in self.links:
             self.add(node, Excitation(self.pending[node]), -math.inf)
         return node
 
     def terms(self, node: fx.Node) -> tuple[Term, ...]:
-        """What enters a node: its linear terms, or the node itself where it holds activation neurons."""
+        """The linear terms of a node; for one that holds activation neurons, the identity of these."""
         node = self.resolve(node)
         return self.pending.get(node, (Term(node, Identity()),))
 
     def unfold_sum(self, units: fx.Node) -> None:
-        """A sum of several classifiers is one classifier, whatever the treatment of signed values."""
+        """Make one classifier of a sum of several, whatever the treatment of signed values."""
         link = self.links[units]
         if isinstance(link, Excitation) and all(isinstance(term.map, Identity) for term in link.terms):
             terms = [inner for term in link.terms for inner in self.terms(term.source)]
             self.links[units] = Excitation(merge_terms(terms))
 
     def visit(self, node: fx.Node) -> None:
-        """Enter what a node does, by the first rule of `RULES` whose condition holds."""
+        """Read a node by the first rule of `RULES` whose condition holds."""
         module = module_of(node, self.trace)
         rule = next(rule for condition, rule in RULES if condition(node, module))
         rule(self, node, module)
@@ -160,19 +163,19 @@ class _Analysis:
         self.lowest[node] = lowest
 
     def source(self, node: fx.Node) -> fx.Node:
-        """The neurons that a node reads, as neurons."""
+        """The neurons that a node with one input reads."""
         return self.as_neurons(node.all_input_nodes[0])
 
 
 def merge_terms(terms: list[Term]) -> tuple[Term, ...]:
-    """Add up the maps that a sum takes from one source, since only their sum says what excites and what inhibits."""
+    """Add up the maps of each source, since only their sum tells excitatory from inhibitory weights."""
     merged: dict[fx.Node, LinearMap] = {}
     for term in terms:
         merged[term.source] = add(merged[term.source], term.map) if term.source in merged else term.map
     return tuple(Term(source, linear) for source, linear in merged.items())
 
 
-# The rules: what each kind of operation is in the circuit.
+# The rules: how each kind of operation is read.
 
 
 def _read_weighted(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
@@ -240,7 +243,7 @@ def _read_flattening(analysis: _Analysis, node: fx.Node, module: nn.Module | Non
 
 
 def _read_normalisation(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
-    """Local response normalisation scales each neuron, which so has one child (5.5)."""
+    """Read local response normalisation, which scales each neuron, so that a neuron has one child (5.5)."""
     source = analysis.source(node)
     analysis.add(node, Excitation((Term(source, Identity()),), is_activated=True), analysis.lowest[source])
 

@@ -1,4 +1,4 @@
-"""The top-down pass: from the output units to the layer, for some words of some photos together."""
+"""The top-down pass, from the output units to the layer, for some words of some photos together."""
 
 import math
 from collections import defaultdict
@@ -12,11 +12,15 @@ from grounding.attention.ascent import Photos
 from grounding.attention.children import Bundle, Children
 from grounding.attention.links import Circuit, Concatenation, Excitation, Flattening, Link, Maximum, flat
 
-Words = list[tuple[int, slice, slice]]  # a photo, some of its words, and their rows in the pass
+Words = list[tuple[int, slice, slice]]  # the index of a photo, some of its words, and their rows in the pass
 
 
 def deal_out(counts: list[int], limit: int) -> Iterator[Words]:
-    """Deal the words of all photos out to passes of at most ``limit`` words, and about as many in each."""
+    """Deal the words of all photos out to passes of at most ``limit`` words, about as many in each.
+
+    >>> [[(photo, part.start, part.stop) for photo, part, _ in words] for words in deal_out([3, 2], limit=3)]
+    [[(0, 0, 3)], [(1, 0, 2)]]
+    """
     total = sum(counts)
     limit = math.ceil(total / max(math.ceil(total / limit), 1))
     words: Words = []
@@ -35,7 +39,7 @@ def deal_out(counts: list[int], limit: int) -> Iterator[Words]:
 
 
 def _empty(count: int, channels: int, *, like: Tensor) -> Tensor:
-    """Room for (count, channels, h, w), channels together in memory."""
+    """An uninitialised tensor (count, channels, h, w), with channels together in memory."""
     size = (count, channels, *like.shape[-2:])
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
@@ -53,7 +57,7 @@ def add_in_order(sums: Tensor, places: Tensor, values: Tensor) -> None:
 
 @dataclass(eq=False)
 class Descent:
-    """One top-down pass of some words; what has reached a node and is not yet summed up waits in these tables."""
+    """One top-down pass of some words. Evidence that has reached a node waits in the tables until it is summed."""
 
     circuit: Circuit
     children: Children
@@ -90,7 +94,7 @@ class Descent:
             self.waiting[link.source].append(z.reshape(-1, *self.photos.activations[link.source].shape[1:]))
 
     def _scaled(self, z: Tensor, ratio: Tensor, out: Tensor | None = None) -> Tensor:
-        """The rows of each photo times the photo's ratio."""
+        """Multiply the rows of each photo by the photo's ratio."""
         if len(self.words) == 1:
             return torch.mul(z, ratio[self.words[0][0]], out=out)
         if out is None:
@@ -100,7 +104,7 @@ class Descent:
         return out
 
     def _contrast(self, node: fx.Node, z: Tensor) -> None:
-        """From the units of a classifier to its input, less the reverse units' share (Eq. 9)."""
+        """Hand evidence from a classifier's units to its input, less the share of the reverse units (Eq. 9)."""
         for side in self.photos.sides[node]:
             y = self._scaled(z, side.ratio)
             for term in side.terms:
@@ -108,7 +112,7 @@ class Descent:
                 self.waiting[term.source].append(side.sign * term.map.transpose(y, size))
 
     def _share(self, node: fx.Node, z: Tensor) -> None:
-        """Hand the evidence of neurons, times their ratio, to all that excites them."""
+        """Hand the evidence of neurons, times their ratio, to all neurons that excite them."""
         ratio = self.photos.ratios[node]
         plain, bundles = self.children.plain_of[node], self.children.bundles_of[node]
         y = self._scaled(z, ratio) if plain or len(bundles) > 1 else None
@@ -125,22 +129,22 @@ class Descent:
                 place.copy_(y)
 
     def _evidence(self, node: fx.Node) -> Tensor:
-        """The sum of all that has reached a node."""
+        """Sum all evidence that has reached a node."""
         size = self.photos.activations[node].shape
-        ours = [
+        own = [
             bundle.map.transpose(self.bundled.pop(bundle), size)
             for bundle in self.children.bundles[node]
             if bundle in self.bundled
         ]
-        lent = self.waiting.pop(node, [])  # may be parts of other tensors, not to be changed
+        shared = self.waiting.pop(node, [])  # may be parts of other tensors, not to be changed
         routes = self.won.pop(node, [])
-        if len(lent) == 1 and not ours and not routes:
-            return lent[0]
-        if not ours:
+        if len(shared) == 1 and not own and not routes:
+            return shared[0]
+        if not own:
             zeros = _empty(self.words[-1][2].stop, size[1], like=self.photos.activations[node]).zero_()
-            ours = [zeros.copy_(lent.pop()) if lent else zeros]
-        total = ours[0]
-        for part in ours[1:] + lent:
+            own = [zeros.copy_(shared.pop()) if shared else zeros]
+        total = own[0]
+        for part in own[1:] + shared:
             total = total.add_(part)
         if routes:
             total = total.contiguous(memory_format=torch.channels_last)
@@ -150,7 +154,7 @@ class Descent:
         return total
 
     def _channel_sum(self, node: fx.Node) -> Tensor:
-        """The map of the layer: the probability of its neurons summed over channels."""
+        """Compute the map of the layer: the probability of its neurons, summed over channels."""
         photos = self.photos
         size = photos.activations[node].shape
         count = self.words[-1][2].stop

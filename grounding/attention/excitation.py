@@ -4,8 +4,8 @@ The paper's Eq. 18, P_n = A_n ⊙ W⁺(P_{n-1} ⊘ W⁺ᵀA_n), is computed here
 
     Z_n = W⁺(Z_{n-1} ⊙ R_{n-1}),    R_{n-1} = A_{n-1} ⊘ W⁺ᵀA_n,    P_n = A_n ⊙ Z_n
 
-The ratios R depend on the photo alone and are computed once; what is left for each word is plain backpropagation with
-one product a layer. Max pooling, concatenation and reshaping pass Z on as they pass P.
+The ratios R depend on the photo alone and are computed once, bottom up. What is left for each word is plain
+backpropagation with one product per layer. Max pooling, concatenation and flattening pass Z on as they pass P.
 """
 
 import math
@@ -41,21 +41,33 @@ class ExcitationBackprop:
     """Top-down attention maps of a network's output units (MWP and c-MWP; paper, section 3).
 
     Args:
-        network: a classifier that ``torch.fx`` can trace. It is left as found; its weights are read now, once.
+        network: a classifier that ``torch.fx`` can trace. It is left as it was; its weights are read once, here.
         layer: where attention stops: the path of a module whose outputs are activation neurons, such as ``maxpool2``.
-        contrastive: subtract the map of the reverse unit at the input of the classifier (Eq. 9), and keep what is
-            positive at the end (c-MWP). Otherwise the marginal winning probability (MWP, Eq. 7).
-        signed: what to do where negative values enter a link: ``raise``, ``carry``, ``clamp`` or ``compose``
+        contrastive: True for c-MWP: the share of the reverse unit is subtracted at the input of the classifier (Eq. 9),
+            and the positive part is kept at the end. False for the marginal winning probability (MWP, Eq. 7).
+        signed: the treatment of negative values that enter a link: ``raise``, ``carry``, ``clamp`` or ``compose``
             (see `grounding.attention.circuit.derive_circuit`).
-        window: None, and the classifier sees the whole photo. A number, and it runs at every position of a window of
-            so many cells; the unit's own confidence over positions is then the top-down signal (6.1.1).
-        confidence: over positions: the ``softmax`` of a unit's responses, or their ``sigmoid``, normalised.
-        renormalise: scale every map to sum 1. Without, an MWP map sums to the probability that reached the layer: units
-            that only their bias keeps alive lose theirs.
-        words_per_pass: how many maps are computed together at most; bounds the memory.
+        window: the side, in cells, of the window to whose every position the classifier is applied; the unit's own
+            confidence over positions is then the top-down signal (6.1.1). None applies it once, to the whole photo.
+        confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
+            ``sigmoid``, normalised.
+        renormalise: whether every map is scaled to sum 1. If not, an MWP map sums to the probability that reached the
+            layer (see `attend_with_mass`).
+        words_per_pass: the greatest number of maps that are computed together; it bounds the memory.
 
     Raises:
-        ValueError: the network cannot be traced, lacks the layer, or has an operation without a rule above it.
+        ValueError: the network cannot be traced, lacks the layer, or has an operation without a rule above the layer;
+            or a setting makes no sense.
+
+    The unit below weighs two neurons by 3 and 1. Both respond with 1 at the first pixel and with 2 at the second:
+
+    >>> stem, classifier = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(2, 1)
+    >>> stem.weight.data = torch.ones(2, 1, 1, 1)
+    >>> classifier.weight.data = torch.tensor([[3.0, 1.0]])
+    >>> network = nn.Sequential(stem, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
+    >>> attend = ExcitationBackprop(network, layer="1", contrastive=False)
+    >>> attend(torch.tensor([[[[1.0, 2.0]]]]), targets=[torch.tensor([0])])
+    [tensor([[[0.3333, 0.6667]]])]
     """
 
     def __init__(
@@ -104,18 +116,17 @@ class ExcitationBackprop:
     def attend_with_mass(self, images: Tensor, targets: Sequence[Tensor]) -> list[Attended]:
         """Attention maps as those of a call, with the share of each word's probability that reached the layer.
 
-        That is the sum of the unclipped MWP map, for c-MWP as well, before a map is renormalised. With ``signed=carry``
-        it counts negative shares, and may be below 0 or above 1. It costs one more pass up through the excitatory
-        weights above the layer, for all words of a photo together: with the default network, 16 % more CPU time than a
-        call for one word, 5 % for twenty.
+        The share is the sum of the unclipped MWP map, for c-MWP as well, before a map is renormalised. With
+        ``signed=carry`` it counts negative shares, and can be below 0 or above 1. It costs one more pass up through the
+        excitatory weights above the layer, for all words of a photo together (``benchmarks/attention.py`` times it).
 
-        Arguments and errors as in `__call__`; the maps are the same to the bit.
+        Arguments and errors are those of `__call__`; the maps are the same to the bit.
         """
         maps, reached = self._attend(images, targets, with_mass=True)
         return [Attended(self._finished(attention), mass) for attention, mass in zip(maps, reached, strict=True)]
 
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
-        """The maps before negative values are clipped; they are linear in the prior. Arguments as in `__call__`."""
+        """Maps as those of `__call__`, but before negative values are clipped; these are linear in the prior."""
         return self._attend(images, targets)[0]
 
     def _finished(self, attention: Tensor) -> Tensor:
@@ -127,11 +138,11 @@ class ExcitationBackprop:
     def _attend(
         self, images: Tensor, targets: Sequence[Tensor], *, with_mass: bool = False
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The unclipped maps and, where asked for, the mass that reached them."""
+        """The unclipped maps and, if asked for, the probability that reached the layer."""
         check_call(images, targets)
         if len(images) == 0:
             return [], []
-        with full_precision(images.device.type):
+        with full_precision(device_type(self._network)):
             photos = self._look(images, targets)
             reached = reached_mass(self._circuit, self._children, photos) if with_mass else []
             maps = self._descend(photos)
@@ -139,7 +150,7 @@ class ExcitationBackprop:
         return maps, reached
 
     def _look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
-        """Bottom up: run the network, and compute all that no word changes."""
+        """Run the network, and compute bottom up all that is the same for every word."""
         circuit = self._circuit
         recorder = Recorder(self._network, {*circuit.neurons, circuit.units})
         output = recorder.run(as_input(images, self._network))
@@ -158,7 +169,7 @@ class ExcitationBackprop:
         return photos
 
     def _descend(self, photos: Photos) -> list[Tensor]:
-        """Top down: the maps of all words of all photos, (K_b, h, w) each."""
+        """Compute the maps of all words of all photos top down, (K_b, h, w) each."""
         size = photos.activations[self._circuit.layer].shape[-2:]
         maps = [signal.new_empty(len(signal), *size) for signal in photos.signals]
         for words in deal_out([len(signal) for signal in photos.signals], self.words_per_pass):
@@ -168,7 +179,7 @@ class ExcitationBackprop:
         return maps
 
     def _check_signs(self, values: dict[fx.Node, Tensor]) -> None:
-        """Raise where a neuron would share its probability among negative values and no treatment is chosen."""
+        """Raise if a neuron would share its probability among negative values and no treatment of them is chosen."""
         if self.signed in ("carry", "clamp"):
             return
         for node in self._circuit.descent:
@@ -184,13 +195,13 @@ class ExcitationBackprop:
 
 
 def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
-    """Raise where a reshape does anything but make a vector of each map."""
+    """Raise if a reshape does anything else than make a vector of each map."""
     for node in circuit.descent:
         link = circuit.links[node]
         if isinstance(link, Flattening):
-            vector, of = values[node].shape, values[link.source].shape
-            if vector != (of[0], of[1] * of[2] * of[3], 1, 1):
-                raise ValueError(f"no rule for the reshape {node.name} from {tuple(of)} to {tuple(vector[:2])}")
+            vector, size = values[node].shape, values[link.source].shape
+            if vector != (size[0], size[1] * size[2] * size[3], 1, 1):
+                raise ValueError(f"no rule for the reshape {node.name} from {tuple(size)} to {tuple(vector[:2])}")
 
 
 def _normalised(attention: Tensor) -> Tensor:

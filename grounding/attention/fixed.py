@@ -1,4 +1,4 @@
-"""Maps that look neither at the photo nor at the word: what any attention has to beat."""
+"""Maps that depend neither on the photo nor on the word: baselines for all attention methods."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from grounding.attention.signals import check_call
 
-SPREAD = 0.25  # deviation of the bump, as a share of each side
+SPREAD = 0.25  # standard deviation of the bump, as a share of each side
 
 
 class Centre:
-    """A smooth bump in the middle of every photo, for every word: people photograph what they mean.
+    """A smooth bump in the middle of every photo, for every word, since people put their subject there.
 
     Args:
-        network: not used, like ``layer`` and ``window``; here so that all methods are made alike.
+        network: not used, like ``layer`` and ``window``; all methods take them.
     """
 
     def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:
@@ -45,7 +45,7 @@ class ProposalOrder:
     """No attention: maps of zeros, with which regions keep the order of the proposals (the paper's MCG_base, 6.3).
 
     Args:
-        network: not used, like ``layer`` and ``window``; here so that all methods are made alike.
+        network: not used, like ``layer`` and ``window``; all methods take them.
     """
 
     def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:

@@ -1,6 +1,6 @@
-"""Attention by gradients: what a change of each pixel would do to the response of an output unit.
+"""Attention by gradients: how much a change of each pixel would change the response of an output unit.
 
-Photos go through the network once; autograd comes down once a word. Batches of words are no faster on a CPU.
+A photo goes through the network once, and autograd runs once for each word: batches of words are no faster on a CPU.
 """
 
 import math
@@ -23,12 +23,13 @@ from grounding.attention.signals import (
     check_confidence,
     check_finite,
     check_units,
+    device_type,
     read_targets,
     spread,
 )
 from grounding.attention.trace import trace_network
 
-TRUNCATE = 3  # deviations after which a Gaussian ends
+TRUNCATE = 3  # standard deviations after which a Gaussian is cut off
 
 
 class Grad:
@@ -37,12 +38,12 @@ class Grad:
     A map is the greatest absolute value over the colour channels, blurred, at the resolution of the pixels.
 
     Args:
-        network: a classifier that ``torch.fx`` can trace. It is left as found; its weights are read now, once.
-        layer: not used, gradients go down to the pixels; here so that all methods are made alike.
-        window: of the sliding classifier, in cells, or None (see `ExcitationBackprop`).
-        confidence: over positions: the ``softmax`` of a unit's responses, or their ``sigmoid``, normalised. It weighs
-            the positions and is itself taken as given.
-        blur: deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
+        network: a classifier that ``torch.fx`` can trace. It is left as it was; its weights are read once, here.
+        layer: not used, since gradients go down to the pixels; all methods take it.
+        window: the side of the sliding classifier's window, in cells, or None (see `ExcitationBackprop`).
+        confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
+            ``sigmoid``, normalised. It weighs the positions and is itself held constant.
+        blur: standard deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
 
     Raises:
         ValueError: the network cannot be traced, or a setting makes no sense.
@@ -94,8 +95,8 @@ class Grad:
 class Deconv(Grad):
     """Guided backpropagation, the improved deconvolution that the paper compared with (Springenberg et al. 2014).
 
-    As `Grad`, but at every rectifier, and every activation function with a lower bound, what comes from above is
-    clipped at 0, too: what would weaken the unit is not followed further down. Arguments and errors as in `Grad`.
+    It differs from `Grad` in that the signal from above is clipped at 0 at every activation function with a lower
+    bound: what would weaken the unit is not followed further down. Arguments and errors are those of `Grad`.
     """
 
     def _recorder(self) -> Recorder:
@@ -103,7 +104,7 @@ class Deconv(Grad):
 
 
 class Differentiable(Recorder):
-    """Runs a traced network so that gradients pass what repeats its input, even where it says ``detach``."""
+    """Runs a traced network so that gradients pass it everywhere, also where it detaches a value."""
 
     def __init__(self, trace: Trace, nodes: set[fx.Node]) -> None:
         super().__init__(trace.module, nodes)
@@ -132,24 +133,25 @@ def descend(
     start: Callable[[Tensor, Tensor], Tensor],
     finish: Callable[[Tensor], Tensor],
 ) -> list[Tensor]:
-    """What autograd brings from the output units down to the pixels, one photo and one word after the other.
+    """Let autograd bring a signal from the output units down to the pixels, one photo and one word after the other.
 
     Args:
-        recorder: runs the network, and keeps the value of ``units``.
+        recorder: runs the network and keeps the value of ``units``.
         units: the node of the output units.
         images: (B, 3, H, W).
         targets: as in `read_targets`.
-        start: what goes down, (K, U, h, w), of priors (K, U) and responses (U, h, w).
+        start: computes the signals (K, U, h, w) from priors (K, U) and responses (U, h, w).
         finish: makes a map (H, W) of what arrives at the pixels, (3, H, W).
 
-    Returns: of each photo (K_b, H, W).
+    Returns:
+        the maps of each photo, (K_b, H, W).
 
     Raises:
         ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
     """
     check_call(images, targets)
     maps = []
-    with full_precision(images.device.type):
+    with full_precision(device_type(recorder.module)):
         for image, target in zip(images, targets, strict=True):
             pixels = as_input(image[None], recorder.module).requires_grad_()
             output = recorder.run(pixels)
@@ -167,13 +169,19 @@ def descend(
 
 
 def check_blur(blur: object) -> None:
-    """Raise where a setting is no share of the photo's longer side."""
+    """Raise if a setting is no share of the photo's longer side."""
     if isinstance(blur, bool) or not isinstance(blur, int | float) or not 0 <= blur <= 1:
         raise ValueError(f"blur must be a share of the photo's longer side, from 0 to 1, got {blur!r}")
 
 
 def blurred(maps: Tensor, share: float) -> Tensor:
-    """Maps (K, H, W) after a Gaussian whose deviation is a share of the longer side; borders mirror, sums stay."""
+    """Blur maps (K, H, W) by a Gaussian whose standard deviation is a share of the longer side.
+
+    Borders are mirrored, so that each map keeps its sum.
+
+    >>> blurred(torch.tensor([[[0.0, 0.0, 8.0, 0.0, 0.0]]]), 0.2).round(decimals=2)
+    tensor([[[0.4700, 1.9400, 3.1900, 1.9400, 0.4700]]])
+    """
     deviation = share * max(maps.shape[-2:])
     if deviation == 0 or len(maps) == 0:
         return maps
@@ -182,9 +190,9 @@ def blurred(maps: Tensor, share: float) -> Tensor:
 
 
 def _gaussian(side: int, deviation: float, *, like: Tensor) -> Tensor:
-    """The Gaussian along one side as a symmetric matrix (side, side): what a pixel takes from each other one.
+    """The Gaussian along one side as a symmetric matrix (side, side): the weights of all pixels for each pixel.
 
-    Where a photo is narrower than the Gaussian, that is cut.
+    A Gaussian that is wider than the photo is cut off.
     """
     radius = min(math.ceil(TRUNCATE * deviation), side)
     offsets = torch.arange(-radius, radius + 1, device=like.device)

@@ -1,4 +1,4 @@
-"""Linear maps between neurons, (N, C, h, w) to (N, C', h', w'), without bias; a vector is a map of one cell."""
+"""Linear maps between neurons, from (N, C, h, w) to (N, C', h', w'), without bias. A vector is a map of one cell."""
 
 import math
 from collections.abc import Callable
@@ -14,18 +14,18 @@ Size = tuple[int, int]
 
 
 class LinearMap(Protocol):
-    """What every link's map can do."""
+    """A linear map of a link, applied and transposed."""
 
     def apply(self, x: Tensor) -> Tensor:
-        """The map."""
+        """Apply the map to x (N, C, h, w)."""
 
     def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
-        """The transposed map, from (K, C', h', w') to (K, C, h, w), where ``size`` ends in (C, h, w)."""
+        """Apply the transposed map to y (K, C', h', w'); returns (K, C, h, w), where ``size`` ends in (C, h, w)."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Every neuron is linked with the one at its own place."""
+    """The identity: every neuron is linked with the one at its own position."""
 
     def apply(self, x: Tensor) -> Tensor:
         return x
@@ -36,7 +36,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Average:
-    """Pooling by averages of any kind; the transpose comes from autograd, since pooling is linear."""
+    """Average pooling of any kind; autograd gives its transpose, since it is linear."""
 
     pool: Callable[[Tensor], Tensor]
 
@@ -52,7 +52,10 @@ class Average:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution, or a fully connected layer as a 1×1 convolution; ``padding`` None is TensorFlow's SAME."""
+    """A convolution, or a fully connected layer as a 1×1 convolution.
+
+    ``padding`` None is TensorFlow's SAME, which depends on the size of the input.
+    """
 
     weight: Tensor  # (O, I / groups, kh, kw)
     stride: Size = (1, 1)
@@ -62,7 +65,7 @@ class Convolution:
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """Convolutions of one input and equal geometry can be stacked into one."""
+        """What convolutions of one input have to agree in to be stacked into one."""
         return (tuple(self.weight.shape[2:]), self.stride, self.padding, self.dilation)
 
     @property
@@ -72,19 +75,20 @@ class Convolution:
         return self.geometry[0] == (1, 1) and self.stride == (1, 1) and is_unpadded and self.groups == 1
 
     def excitatory(self) -> "Convolution":
+        """The map with its positive weights alone."""
         return replace(self, weight=channels_last(self.weight.clamp(min=0)))
 
     def inhibitory(self) -> "Convolution":
-        """The excitatory part of the reverse unit, whose weights are negated (section 3.3)."""
+        """The excitatory map of the reverse units, whose weights are negated (section 3.3)."""
         return replace(self, weight=channels_last(self.weight.neg().clamp(min=0)))
 
     def rows(self, units: Tensor) -> "Convolution":
-        """The map to some of the outputs alone."""
+        """The map to some of the outputs."""
         dense = _dense(self)
         return replace(dense, weight=channels_last(dense.weight[units]))
 
     def scaled(self, scale: Tensor) -> "Convolution":
-        """Each output times a number of its own, (O,)."""
+        """The map with each output multiplied by a number of its own, ``scale`` (O,)."""
         return replace(self, weight=channels_last(self.weight * scale[:, None, None, None]))
 
     def _margins(self, height: int, width: int) -> tuple[int, int, int, int]:
@@ -100,7 +104,7 @@ class Convolution:
         return (margins[0], margins[1], margins[2], margins[3])
 
     def _unpadded(self, size: torch.Size) -> tuple[Size, Size, tuple[slice, slice]]:
-        """For a transposed map: the size to produce, the padding that it takes off, and what to cut out."""
+        """The size that a transposed map has to produce, the padding that it removes, and the part to cut out."""
         height, width = size[-2:]
         left, right, top, bottom = self._margins(height, width)
         if left == right and top == bottom:
@@ -109,7 +113,7 @@ class Convolution:
         return target, (0, 0), (slice(top, top + height), slice(left, left + width))
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Size]:
-        """The input as the convolution wants it, and the padding that is left to do."""
+        """Pad the input where its margins are uneven; returns it with the padding that is left to the convolution."""
         left, right, top, bottom = self._margins(*x.shape[-2:])
         if left == right and top == bottom:
             return x, (top, left)
@@ -135,13 +139,13 @@ class Convolution:
         return x[:, :, inside[0], inside[1]]
 
     def contributions(self, x: Tensor) -> Tensor:
-        """What each place of the kernel adds to the output: (kh·kw, N, O, h', w'), whose sum over places is `apply`."""
+        """What each position of the kernel adds to the output, (kh·kw, N, O, h', w'); their sum is `apply`."""
         if self.is_pointwise:
             return self.apply(x)[None]
         padded, padding = self._padded(x)
         outputs, _, kh, kw = self.weight.shape
         columns = F.unfold(padded, (kh, kw), self.dilation, padding, self.stride)
-        # (N, groups, I / groups, places, cells) and (groups, O / groups, I / groups, places)
+        # (N, groups, I / groups, positions, cells) and (groups, O / groups, I / groups, positions)
         columns = columns.view(len(x), self.groups, -1, kh * kw, columns.shape[-1])
         weight = self.weight.reshape(self.groups, outputs // self.groups, -1, kh * kw)
         parts: Tensor = torch.einsum("goip,ngipl->pngol", weight, columns)
@@ -150,14 +154,14 @@ class Convolution:
         return parts.view(kh * kw, len(x), *parts.shape[1:])
 
     def collect(self, y: Tensor, contributions: Tensor, size: torch.Size) -> Tensor:
-        """The channel sum of x ⊙ `transpose`(y), (K, h, w), from the `contributions` of one x.
+        """Compute the channel sum of x ⊙ `transpose`(y), (K, h, w), from the `contributions` of one x.
 
         Shapes:
             y: (K, O, h', w').
             contributions: (kh·kw, O, h', w').
             size: ends in (h, w).
         """
-        shares = torch.stack([(y * part).sum(1) for part in contributions], 1)  # (K, places, h', w')
+        shares = torch.stack([(y * part).sum(1) for part in contributions], 1)  # (K, positions, h', w')
         if self.is_pointwise:
             return shares[:, 0]
         target, padding, inside = self._unpadded(size)
@@ -167,12 +171,12 @@ class Convolution:
 
 
 def channels_last(weight: Tensor) -> Tensor:
-    """The layout in memory that convolutions are fastest with."""
+    """Lay out weights in memory as convolutions are fastest with."""
     return weight.contiguous(memory_format=torch.channels_last)
 
 
 def compose(second: Convolution, first: LinearMap, *, at: str) -> LinearMap:
-    """The one convolution that two in a row are, where one of them is pointwise (1×1).
+    """Fold two convolutions in a row into one, if one of them is pointwise (1×1).
 
     Raises:
         ValueError: neither is pointwise, or the first is an average.
@@ -209,7 +213,7 @@ def _dense(convolution: Convolution) -> Convolution:
 
 
 def add(first: LinearMap, second: LinearMap) -> LinearMap:
-    """The sum of two maps of the same activations.
+    """Add two maps of the same activations.
 
     Raises:
         ValueError: their strides, dilations or fields do not fit together, or one is an average.

@@ -1,4 +1,4 @@
-"""The links between activation neurons: from whom a neuron's winning probability goes to whom (paper, section 3.2).
+"""The links between activation neurons, along which winning probability passes down (paper, section 3.2).
 
 Between two activation neurons lies a linear map: a convolution, several summed, an average, the identity. An
 `Excitation` holds these maps and shares a neuron's probability among many children (Eq. 6). Max pooling, concatenation
@@ -78,7 +78,7 @@ class Concatenation:
 
 @dataclass(frozen=True, eq=False)
 class Flattening:
-    """The same neurons as a vector."""
+    """Neurons of a map as a vector."""
 
     source: fx.Node
 
@@ -92,7 +92,7 @@ class Flattening:
 
 @dataclass(frozen=True, eq=False)
 class Unknown:
-    """An operation without a rule; harmless below the layer where attention stops."""
+    """An operation without a rule, which does no harm below the layer where attention stops."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Several attention methods, at several sizes of the photo, as one."""
+"""One attention method made of several, each at its own size of the photo."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,18 +15,19 @@ Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
 class Mixture:
     """The mean of the maps of several methods, each scaled to sum 1.
 
-    Maps of a larger photo are finer, those of a smaller one steadier; MWP covers a thing where c-MWP tells it from
-    others.
+    Maps of a larger photo resolve small things, those of a smaller one are steadier; MWP covers the whole of a thing
+    where c-MWP shows what tells it from others.
 
     Args:
         network: a classifier, as each of the methods takes it.
-        layer: where attention stops, for all of them.
-        parts: by name what makes each method from the network, its layer and window, such as `ExcitationBackprop`.
-        scales: by the same names the size at which the method looks at the photo, over the size that it is given.
-        window: of the sliding classifier, in cells, or None, for all of them.
+        layer: the layer where attention stops, for all methods.
+        parts: by name, a callable that makes each method from the network, its layer and its window, such as
+            `ExcitationBackprop`.
+        scales: by the same names, the factor by which the photo is resized for the method.
+        window: the side of the sliding classifier's window, in cells, or None, for all methods.
 
     Raises:
-        ValueError: no part, names that differ, a scale that is not positive, or what the methods themselves raise.
+        ValueError: there is no part, the names of parts and scales differ, a scale is not positive, or a method raises.
     """
 
     def __init__(
@@ -52,18 +53,18 @@ class Mixture:
         Shapes:
             images: (B, 3, H, W), as the network wants them.
             targets: B tensors, either (K_b,) of output units, or (K_b, units) of prior distributions.
-            returns: B tensors (K_b, h, w), non-negative; a map sums to 1, or to less where a part is empty.
+            returns: B tensors (K_b, h, w), non-negative; a map sums to 1, or to less if the map of a part is empty.
 
         Raises:
-            ValueError: as the parts do.
+            ValueError: see the parts.
         """
         return [attended.maps for attended in self._attend(images, targets, with_mass=False)]
 
     def attend_with_mass(self, images: Tensor, targets: Sequence[Tensor]) -> list[Attended]:
-        """Attention maps as those of a call, with the mean over parts of the mass that reached their maps.
+        """Attention maps as those of a call, with the mean over parts of the probability that reached their maps.
 
-        Parts that know no such mass are left out; where none does, ``reached`` is None. Arguments and errors as in
-        `__call__`; the maps are the same to the bit.
+        Parts without such a probability are left out; if all are, ``reached`` is None. Arguments and errors are those
+        of `__call__`; the maps are the same to the bit.
         """
         return self._attend(images, targets, with_mass=True)
 
@@ -93,9 +94,11 @@ def _mean(parts: Sequence[Attended]) -> Attended:
 
 
 def _mean_map(maps: Sequence[Tensor]) -> Tensor:
-    """The mean of maps (K, h, w) of several resolutions, at the greatest of them."""
-    size = max(((one.shape[-2], one.shape[-1]) for one in maps), key=lambda size: size[0] * size[1])
+    """The mean of maps (K, h, w) of several resolutions, each scaled to sum 1, at the greatest resolution."""
+    size = max(((part.shape[-2], part.shape[-1]) for part in maps), key=lambda size: size[0] * size[1])
     if not len(maps[0]):
         return maps[0].new_zeros(0, *size)
-    same = [interpolate(one[:, None], size, mode="bicubic", align_corners=False)[:, 0].clamp(min=0) for one in maps]
-    return torch.stack([one / one.sum((1, 2), keepdim=True).clamp(min=1e-20) for one in same]).mean(0)
+    resized = [
+        interpolate(part[:, None], size, mode="bicubic", align_corners=False)[:, 0].clamp(min=0) for part in maps
+    ]
+    return torch.stack([part / part.sum((1, 2), keepdim=True).clamp(min=1e-20) for part in resized]).mean(0)

@@ -1,4 +1,4 @@
-"""What a node of a traced network does, read off its module, function or method, in any of the usual spellings."""
+"""Tell what a node of a traced network does, from its module, function or method, in any of the usual spellings."""
 
 import operator
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def is_same_padded(module: object) -> bool:
 
 
 def is_linear_module(module: object) -> bool:
-    """Whether a module is linear and has weights of its own (batch norm apart)."""
+    """Whether a module is a convolution or a fully connected layer."""
     is_zero_padded = getattr(module, "padding_mode", "zeros") == "zeros"
     return (type(module) in (nn.Conv2d, nn.Linear) and is_zero_padded) or is_same_padded(module)
 
@@ -99,14 +99,14 @@ def has_fixed_field(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node makes vectors of maps, in any of the usual spellings; that it does is checked with the values."""
+    """Whether a node may make vectors of maps; whether it does is checked when the values are known."""
     if isinstance(module, nn.Flatten) or node.target is torch.flatten:
         return True
     return node.op == "call_method" and node.target in ("flatten", "view", "reshape", "squeeze")
 
 
 def sliding_average(x: Tensor, window: int | None) -> Tensor:
-    """Average (N, C, h, w) over every window of so many cells, or over the whole where that is smaller, or None."""
+    """Average (N, C, h, w) over every window of so many cells a side, or over the whole if that is smaller or None."""
     window = max(x.shape[-2:]) if window is None else window
     return F.avg_pool2d(x, (min(window, x.shape[-2]), min(window, x.shape[-1])), stride=1)
 
@@ -116,7 +116,7 @@ def _pair(value: Any) -> Size:
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    """An argument of a call, given by position or by name."""
+    """An argument of a node's call, given by position or by name."""
     return node.kwargs.get(name, node.args[position] if len(node.args) > position else default)
 
 
@@ -135,7 +135,7 @@ def convolution_of(module: nn.Module) -> Convolution:
     return Convolution(scale[:, None, None, None], groups=len(scale))
 
 
-# What a network may end in, above its logits.
+# Operations that a network may end in, above its logits.
 _FINAL_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
 _FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
 _FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"), ("call_method", "sigmoid"))
@@ -174,7 +174,7 @@ _MODULE_OF_FUNCTION: dict[Any, type[nn.Module]] = {
 
 
 def lowest_value(node: fx.Node, module: nn.Module | None) -> float | None:
-    """The least value of an activation function (λ of Eq. 20), None for other operations."""
+    """The least value of an activation function (λ of Eq. 20); None for other operations."""
     if module is not None:
         rule = _LOWEST_OF_MODULE.get(type(module))
         return rule(module) if rule else None
@@ -198,7 +198,7 @@ def is_activation(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def is_final(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node is what a network may end in above its logits, a softmax or sigmoid of them."""
+    """Whether a node is a softmax or sigmoid, with which a network may end above its logits."""
     is_function = node.target in _FINAL_FUNCTIONS or (node.op, node.target) in _FINAL_METHODS
     return is_function or isinstance(module, _FINAL_MODULES)
 
@@ -217,13 +217,13 @@ def is_sum(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def passes(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node repeats its input in evaluation: dropout and its like."""
+    """Whether a node returns its input in evaluation, as dropout does."""
     is_method = node.op == "call_method" and node.target in _PASSING_METHODS
     return isinstance(module, _PASSING_MODULES) or node.target in DROPOUTS or is_method
 
 
 def maximum_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Any] | None:
-    """Max pooling as a function that also tells the winners, None for other operations."""
+    """Max pooling as a function that returns values and winners; None for other operations."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     if type(module) is nn.MaxPool2d:
         return partial(F.max_pool2d, return_indices=True, **{name: getattr(module, name) for name in names})
@@ -239,7 +239,7 @@ def maximum_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], An
 
 
 def average_of(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-    """Average pooling of any kind as a function of (N, C, h, w), None for other operations."""
+    """Average pooling of any kind as a function of (N, C, h, w); None for other operations."""
     if is_spatial_mean(node, module):
         return partial(torch.mean, dim=(2, 3), keepdim=True)
     if type(module) in (nn.AvgPool2d, nn.AdaptiveAvgPool2d):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-# TF32 keeps 10 of the 23 bits of a factor's mantissa, and bfloat16 7. c-MWP is the difference of two maps that are
-# nearly equal: with emulated TF32 it moved by up to 3 %.
+# TF32 keeps 10 of the 23 bits of a factor's mantissa, and bfloat16 keeps 7. With emulated TF32, c-MWP maps of the
+# default network moved by about 1 % of their sum, and single cells by up to 4 % of the greatest one.
 
 
 @contextmanager

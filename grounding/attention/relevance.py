@@ -1,7 +1,7 @@
-"""Layer-wise relevance propagation: the relevance of an output unit, shared out from layer to layer down to the pixels.
+"""Layer-wise relevance propagation: the relevance of an output unit, shared out layer by layer down to the pixels.
 
-Autograd does the walking. What it brings down is relevance instead of gradients, since every node of the traced network
-is wrapped so that its backward pass is the rule: divide by the normaliser, transpose the map, multiply by the input.
+Autograd goes down the network and carries relevance instead of gradients: every node of the traced network is wrapped
+so that its backward pass is the rule: divide by the normaliser, transpose the map, multiply by the input.
 """
 
 import operator
@@ -33,37 +33,38 @@ from grounding.attention.signals import Confidence, as_map, check_confidence, sp
 from grounding.attention.trace import trace_network
 
 Rule = Literal["epsilon", "alpha_beta"]
-ROUNDING = 32  # machine epsilons that a sum of many products may be wrong by
+ROUNDING = 32  # how many machine epsilons a sum of many products may be wrong by
 
 
 class LRP:
     """Layer-wise relevance propagation (Bach et al. 2015; paper, section 6.1.1).
 
-    A map is what is positive of the relevance of a pixel, summed over its colour channels, blurred, at the resolution
-    of the pixels. Activation functions and LRN hand relevance on, max pooling hands it to the winner; convolutions,
-    fully connected layers, batch norm that could not be folded, averages and sums share it by a rule:
+    A map is the relevance of each pixel, summed over its colour channels, clipped at 0 and blurred. Activation
+    functions and LRN pass relevance on unchanged, and max pooling passes it to the winner. Convolutions, fully
+    connected layers, batch norm that could not be folded, averages and sums share it by a rule:
 
-    - ``epsilon``: in proportion to weight × input, signed (Bach et al., Eq. 58). The normaliser is the response, bias
-      included, which so takes its share and keeps it, pushed away from zero by ``epsilon``. The relevance of a unit is
-      its response, and without bias and ``epsilon`` that of the pixels is gradient × input.
-    - ``alpha_beta``: ``alpha`` times the relevance in proportion to what is positive of weight × input, less ``alpha -
-      1`` times in proportion to what is negative (Eq. 60). Where nothing is negative, the positive takes it once, and
-      where the response is negative (linear bottlenecks, residual sums), the two change places, since it is the
-      negative that made it so. Bias takes no part. The relevance of a unit is 1, as the probability that Excitation
-      Backprop shares is: by its response, all evidence for a unit would count against it wherever that is negative.
-      With ``alpha`` 1, and inputs that are not negative, it is MWP.
+    - ``epsilon``: in proportion to weight × input, signed (Bach et al., Eq. 58). The normaliser is the response,
+      bias included, pushed away from zero by ``epsilon``; the bias keeps its share. The relevance of a unit is its
+      response. Without bias and ``epsilon``, the relevance of a pixel is gradient × input.
+    - ``alpha_beta``: ``alpha`` times the relevance in proportion to the positive products weight × input, less
+      ``alpha - 1`` times the relevance in proportion to the negative ones (Eq. 60). If there are no negative products,
+      the positive ones receive the relevance once. If the response is negative (linear bottlenecks, residual sums), the
+      two sides change places, since the negative products caused it. Bias takes no part. The relevance of a unit is 1,
+      like the probability that Excitation Backprop shares: multiplied by a negative response, all evidence for a unit
+      would count against it. With ``alpha`` 1 and inputs that are not negative, the rule gives MWP.
 
-    Where nothing takes a share, it is lost.
+    Relevance that no input can take is lost.
 
     Args:
-        network: a classifier that ``torch.fx`` can trace. It is left as found; its weights are read now, once.
-        layer: not used, relevance goes down to the pixels; here so that all methods are made alike.
-        window: of the sliding classifier, in cells, or None (see `ExcitationBackprop`).
+        network: a classifier that ``torch.fx`` can trace. It is left as it was; its weights are read once, here.
+        layer: not used, since relevance goes down to the pixels; all methods take it.
+        window: the side of the sliding classifier's window, in cells, or None (see `ExcitationBackprop`).
         rule: ``epsilon`` or ``alpha_beta``.
-        alpha: of ``alpha_beta``, at least 1.
-        epsilon: of ``epsilon``, at least 0.
-        confidence: over positions: the ``softmax`` of a unit's responses, or their ``sigmoid``, normalised.
-        blur: deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
+        alpha: the α of ``alpha_beta``, at least 1.
+        epsilon: the ε of ``epsilon``, at least 0.
+        confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
+            ``sigmoid``, normalised.
+        blur: standard deviation of the Gaussian, as a share of the photo's longer side; 0 leaves maps as they are.
 
     Raises:
         ValueError: the network cannot be traced, has an operation without a rule, or a setting makes no sense.
@@ -102,11 +103,11 @@ class LRP:
         self._maps = linear_maps(self._trace, self._kinds) if rule == "alpha_beta" else {}
 
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
-        """Attention maps of the targets of each image; shapes and errors as in `Grad`."""
+        """Attention maps of the targets of each image; shapes and errors are those of `Grad`."""
         return [blurred(relevance.clamp(min=0), self.blur) for relevance in self.unclipped(images, targets)]
 
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
-        """The relevance of the pixels before what is negative is clipped, and unblurred. Arguments as in `__call__`."""
+        """The relevance of the pixels, neither clipped nor blurred. Arguments are those of `__call__`."""
         return descend(
             _Relevance(self),
             self._units,
@@ -121,13 +122,24 @@ class LRP:
         return signal * responses if self.rule == "epsilon" else signal
 
 
-# What each node does with relevance.
+# The kinds of nodes, by the way in which relevance passes them.
 
 Kind = Literal["weighted", "positive", "passing", "placing"]
 PLACING_MODULES = (nn.Flatten, nn.Unflatten, nn.ChannelShuffle, nn.ZeroPad2d)
 PLACING_FUNCTIONS = (
-    *(torch.cat, torch.concat, torch.stack, torch.chunk, torch.split, torch.unsqueeze, torch.squeeze, torch.reshape),
-    *(torch.permute, torch.transpose, operator.getitem, getattr, F.pad),
+    torch.cat,
+    torch.concat,
+    torch.stack,
+    torch.chunk,
+    torch.split,
+    torch.unsqueeze,
+    torch.squeeze,
+    torch.reshape,
+    torch.permute,
+    torch.transpose,
+    operator.getitem,
+    getattr,
+    F.pad,
 )
 PLACING_METHODS = ("size", "dim", "chunk", "split", "unsqueeze", "permute", "transpose")
 SCALING = (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, torch.mul, torch.div)
@@ -162,15 +174,16 @@ KINDS: tuple[tuple[Callable[[fx.Node, nn.Module | None], bool], Kind], ...] = ( 
 
 
 def find_kinds(trace: Trace, units: fx.Node) -> dict[fx.Node, Kind]:
-    """What the nodes from the pixels up to the output units do.
+    """Find the kind of each node from the pixels up to the output units, by the first condition of `KINDS` that holds.
 
     - ``weighted``: a linear map with weights of its own, of either sign;
-    - ``positive``: a linear map without: an average, a sum;
-    - ``passing``: each value comes of the one at its own place;
-    - ``placing``: values are picked or placed elsewhere, as gradients are: reshaping, concatenation, max pooling.
+    - ``positive``: a linear map without weights, such as an average or a sum;
+    - ``passing``: each value depends on the value at its own position alone;
+    - ``placing``: values are selected or moved, and relevance follows them as gradients do: reshaping, concatenation,
+      max pooling.
 
     Raises:
-        ValueError: one does something else.
+        ValueError: a node is of no kind.
     """
     kinds: dict[fx.Node, Kind] = {}
     waiting = [units]
@@ -193,7 +206,7 @@ def _kind(node: fx.Node, module: nn.Module | None) -> Kind:
 
 
 def find_heads(units: fx.Node, kinds: dict[fx.Node, Kind]) -> set[fx.Node]:
-    """The nodes from the output units down to the first weights: one classifier, or several side by side."""
+    """Find the nodes from the output units down to the first weights: one classifier, or several side by side."""
     heads: set[fx.Node] = set()
     waiting = [units]
     while waiting:
@@ -205,7 +218,7 @@ def find_heads(units: fx.Node, kinds: dict[fx.Node, Kind]) -> set[fx.Node]:
 
 
 def linear_maps(trace: Trace, kinds: dict[fx.Node, Kind]) -> dict[fx.Node, tuple[Convolution, Convolution]]:
-    """The maps of all ``weighted`` nodes, without bias, and those of the absolute values of their weights."""
+    """The linear maps of all ``weighted`` nodes, without bias, with their weights and with the absolute values."""
     maps = {}
     for node, kind in kinds.items():
         if kind == "weighted":
@@ -218,7 +231,7 @@ def linear_maps(trace: Trace, kinds: dict[fx.Node, Kind]) -> dict[fx.Node, tuple
 
 
 class _Share(torch.autograd.Function):
-    """A value through which relevance comes down: each input gets it, times a factor of its own (None: 1)."""
+    """A value that hands its relevance to each of its inputs, times a factor of the input's own (None is 1)."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, factors: tuple[Tensor | None, ...], *inputs: Tensor) -> Tensor:
@@ -231,23 +244,23 @@ class _Share(torch.autograd.Function):
 
 
 def share(value: Tensor, inputs: Sequence[Tensor], factors: Sequence[Tensor | None]) -> Tensor:
-    """The value; and in the backward pass the relevance of each input is the value's, times its factor."""
+    """Return the value; in the backward pass, each input receives the value's relevance times its factor."""
     factors = [None if factor is None else _channels_last(factor) for factor in factors]
     return _Share.apply(_channels_last(value.detach()), tuple(factors), *inputs)  # type: ignore[no-any-return]
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """The one layout, in which relevance then comes down, too; mixed ones are slow."""
+    """Lay out a map with channels together in memory; relevance then has this layout, too, and mixed ones are slow."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def taken(x: Tensor, part: Tensor) -> Tensor:
-    """A part of x that takes its share: in the backward pass, what arrives times the part."""
+    """Return a part of x; in the backward pass, x receives the part's relevance times the part."""
     return share(part, [x], [part])
 
 
 def inverse(normaliser: Tensor, least: Tensor | float = 0.0) -> Tensor:
-    """1 / normaliser, and 0 where it is of no more than the ``least`` size: nothing takes a share there."""
+    """1 / normaliser, and 0 where the normaliser is not above ``least`` in size, since nothing takes a share there."""
     least = torch.as_tensor(least).clamp(min=torch.finfo(normaliser.dtype).tiny)
     return normaliser.masked_fill(normaliser.abs() <= least, torch.inf).reciprocal_()
 
@@ -260,7 +273,7 @@ Again = Callable[[Callable[[Tensor], Tensor]], Tensor]  # a node's operation on 
 
 
 class _Relevance(Differentiable):
-    """Runs a traced network so that autograd brings down relevance."""
+    """Runs a traced network so that autograd carries relevance down."""
 
     def __init__(self, method: LRP) -> None:
         super().__init__(method._trace, {method._units})
@@ -290,14 +303,14 @@ class _Relevance(Differentiable):
         return inverse(torch.where(response < 0, response - epsilon, response + epsilon))
 
     def _alpha_beta(self, n: fx.Node, again: Again, inputs: list[Tensor]) -> Tensor:
-        """α × the relevance to what makes a response what it is, less β × the relevance to what works against it.
+        """Share α × the relevance among the products that cause a response, less β × it among those that oppose it.
 
-        What excites sums to z⁺ = (|w|·|x| + w·x) / 2, what inhibits to z⁻ = (|w|·|x| - w·x) / 2: two maps, w and |w|,
-        bring down both shares whatever the signs of weights and inputs.
+        Positive products sum to z⁺ = (|w|·|x| + w·x) / 2 and negative ones to z⁻ = (|w|·|x| - w·x) / 2, so that two
+        maps, w and |w|, carry both shares down whatever the signs of weights and inputs.
         """
         value, beta = again(torch.detach), self._method.alpha - 1
         if n in self._method._maps:
-            (x,) = map(as_map, inputs)
+            x = as_map(inputs[0])
             weights, sizes = self._method._maps[n]
             signed = weights.apply(taken(x, x.detach())).reshape(value.shape)
             unsigned = sizes.apply(taken(x, x.detach().abs())).reshape(value.shape)

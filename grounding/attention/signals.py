@@ -1,4 +1,4 @@
-"""What all attention methods share: what they are given, and the top-down signal at a network's output units."""
+"""The arguments of all attention methods, checked, and the top-down signal at a network's output units."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,26 +11,26 @@ Confidence = Literal["softmax", "sigmoid"]
 
 
 def check_confidence(confidence: object) -> None:
-    """Raise where a setting is none of `Confidence`."""
+    """Raise if a setting is none of `Confidence`."""
     if confidence not in ("softmax", "sigmoid"):
         raise ValueError(f"confidence must be softmax or sigmoid, got {confidence!r}")
 
 
 def check_call(images: object, targets: Sequence[Tensor]) -> None:
-    """Raise where a method is called with anything else than images (B, C, H, W) and B targets."""
+    """Raise unless a method is called with images (B, C, H, W) and B targets."""
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(targets):
         shape = tuple(getattr(images, "shape", ()))
         raise ValueError(f"expected a tensor (B, C, H, W) and B targets, got {shape} and {len(targets)} targets")
 
 
 def check_finite(maps: Sequence[Tensor]) -> None:
-    """Raise where a map holds NaN or infinity."""
+    """Raise if a map holds NaN or infinity."""
     if not all(attention.isfinite().all() for attention in maps):
         raise ValueError("attention is not a number: the image or the network's weights hold NaN or infinity")
 
 
 def as_input(images: Tensor, network: nn.Module) -> Tensor:
-    """A copy of the images where the network is, in its precision, channels together in memory."""
+    """Copy images to the device and the precision of the network, with channels together in memory."""
     parameter = next(network.parameters(), images)
     return images.detach().to(parameter.device, parameter.dtype, memory_format=torch.channels_last, copy=True)
 
@@ -55,17 +55,17 @@ class Recorder(fx.Interpreter):
         return value
 
     def compute(self, n: fx.Node) -> Any:
-        """The value of a node; methods that come down by autograd change how."""
+        """Compute the value of a node; methods that use autograd override this."""
         return super().run_node(n)
 
 
 def as_map(value: Tensor) -> Tensor:
-    """A vector (N, C) as a map of one cell (N, C, 1, 1); a map as it is."""
+    """View a vector (N, C) as a map of one cell (N, C, 1, 1); return a map unchanged."""
     return value.reshape(*value.shape, *[1] * (4 - value.ndim))
 
 
 def check_units(responses: Tensor, output: Tensor) -> None:
-    """Raise where the network's output is not the responses of its units, one for each channel."""
+    """Raise if the network's output is not one response for each channel of its units' node."""
     if output.shape[1] != responses.shape[1]:
         size = tuple(responses.shape)
         raise ValueError(f"the network's output flattens a map {size}: its units are places, not classes")
@@ -74,12 +74,12 @@ def check_units(responses: Tensor, output: Tensor) -> None:
 def read_targets(
     targets: Sequence[Tensor], responses: Tensor, *, keep_all: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
-    """The output units that targets speak of (U,), and each photo's prior distributions over them, (K_b, U).
+    """Find the output units that targets ask for (U,), and each photo's prior distributions over them, (K_b, U).
 
     Args:
-        targets: of each photo, output units (K_b,) or distributions over all of them (K_b, units).
-        responses: (B, units, h, w), of the units.
-        keep_all: whether units that no target speaks of are among them, too.
+        targets: for each photo, output units (K_b,) or distributions over all of them (K_b, units).
+        responses: the responses of the units, (B, units, h, w).
+        keep_all: whether units that no target asks for are kept as well.
 
     Raises:
         ValueError: a unit does not exist, shapes do not fit, a prior is negative or NaN.
@@ -93,7 +93,12 @@ def read_targets(
 
 
 def prior_of(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
-    """One photo's targets as distributions (K, units); errors as in `read_targets`."""
+    """Write one photo's targets as distributions (K, units); errors are those of `read_targets`.
+
+    >>> prior_of(torch.tensor([2, 0]), units=3, dtype=torch.float32)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
     if target.dtype == torch.bool:
         raise ValueError("targets are numbers of units or distributions over them, not truth values")
     if target.ndim == 1 and not target.is_floating_point():
@@ -110,9 +115,9 @@ def prior_of(target: Tensor, units: int, dtype: torch.dtype) -> Tensor:
 
 
 def spread(prior: Tensor, responses: Tensor, confidence: Confidence) -> Tensor:
-    """The top-down signal: a prior (K, U) over positions by the confidence that responses (U, h, w) show (6.1.1).
+    """Spread priors (K, U) over positions by the confidence of responses (U, h, w): the top-down signal (6.1.1).
 
-    A unit's confidences over positions sum to 1; returns (K, U, h, w).
+    A unit's confidences over positions sum to 1. Returns (K, U, h, w).
     """
     logits = responses.flatten(1)
     share = (logits if confidence == "softmax" else F.logsigmoid(logits)).softmax(1)

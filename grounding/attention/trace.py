@@ -28,8 +28,8 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
     """Trace a copy of the network, in evaluation mode and full precision, and fold batch norm.
 
     Args:
-        network: any module that ``torch.fx`` can trace; it is left as found.
-        window: None keeps the classifier as it is; a number makes it fully convolutional (see `make_convolutional`).
+        network: any module that ``torch.fx`` can trace; it is left as it was.
+        window: the side of the sliding classifier's window, in cells (see `make_convolutional`), or None.
 
     Raises:
         ValueError: ``torch.fx`` cannot trace the network.
@@ -63,7 +63,7 @@ def trace_network(network: nn.Module, *, window: int | None) -> Trace:
 
 
 class Tracer(fx.Tracer):
-    """Keeps whole the modules that have rules of their own, and remembers where each module's output is."""
+    """Keeps modules that have rules of their own whole, and remembers the node of each module's output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,10 @@ class Tracer(fx.Tracer):
 
 
 def _rewrite_in_place(trace: Trace) -> None:
-    """Let operations in place return new values instead, which later readers get: attention reads the old ones."""
+    """Replace operations in place by those that return a new value, which all later readers get.
+
+    Attention needs the old values, too.
+    """
     order = {node: place for place, node in enumerate(trace.module.graph.nodes)}
     for node in trace.module.graph.nodes:
         if _is_in_place(node, module_of(node, trace)):
@@ -139,7 +142,7 @@ def _split_activations_from_batch_norm(trace: Trace) -> None:
 
 
 def _fold_batch_norm(trace: Trace) -> None:
-    """Fold batch norm into the convolution before it, as the network's activation neurons see it."""
+    """Fold each batch norm into the convolution or fully connected layer before it, if nothing else reads that."""
     calls = [node.target for node in trace.module.graph.nodes if node.op == "call_module"]
     for node in list(trace.module.graph.nodes):
         norm = module_of(node, trace)
@@ -171,7 +174,10 @@ def _fold_batch_norm(trace: Trace) -> None:
 
 
 def _pool_before_pointwise(trace: Trace) -> None:
-    """Average first where a 1×1 convolution, being linear, may come later: signed responses are then never shared."""
+    """Move a global average before the 1×1 convolution that it follows, which gives the same result.
+
+    Probability is then never shared among the signed responses of that convolution.
+    """
     for node in list(trace.module.graph.nodes):
         module = module_of(node, trace)
         is_global = is_spatial_mean(node, module) or is_global_average(node, module)
