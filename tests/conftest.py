@@ -1,9 +1,5 @@
 """What several test files share."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by torch: its threads do not spin where cores are busy
-
 import pytest
 import torch
 from command_settings import QUICK
@@ -12,7 +8,7 @@ from skimage import data
 
 from grounding import Grounder
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the networks of most tests are so small that threads would wait for each other
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
