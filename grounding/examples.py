@@ -14,7 +14,7 @@ def example_photos() -> dict[Path, str]:
     captions = {
         "astronaut.png": "A woman beside a space shuttle",
         "chelsea.png": "A tabby cat",
-        "coffee.png": "A cup of coffee on a wooden table",
-        "rocket.jpg": "A rocket beside a tower at night",
+        "coffee.png": "A cup on a wooden table",
+        "rocket.jpg": "A white rocket",
     }
     return {Path(data_dir) / name: caption for name, caption in captions.items()}
