@@ -46,7 +46,7 @@ def detector(name: str, scales: tuple[float, ...], weights: str | None) -> Calla
         return gradient_edges
     from proposals.edges import EdgeDetector
 
-    loaded = EdgeDetector(weights, scales=scales)
+    loaded = EdgeDetector(weights, scales=scales, device="cpu")
     loaded(np.zeros((321, 481, 3), np.uint8))  # the first call is slower
     return loaded
 

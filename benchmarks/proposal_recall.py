@@ -5,7 +5,6 @@
 COCO_FOLDER holds ``images`` and ``instances.json``; groups of objects (``iscrowd``) are left out. Methods:
 
 mcg, scg, edge_boxes     ours, with room for 10,000 proposals
-mcg_spectral             MCG with contours globalised by normalised cuts, mixed half and half; only where named
 edge_boxes_gradient      EdgeBoxes over plain gradients in place of learned edges
 selective_search         OpenCV's, its fast mode, ranked by OpenCV as its authors rank: by depth, times chance
 felzenszwalb             scikit-image's segments at five scales, coarse scales first and then large segments
@@ -76,28 +75,21 @@ def mcg(ranker: Path | None) -> Method:
     """MCG, with its own ranker or with another."""
     from proposals import MCG
 
-    return MCG(count=MANY) if ranker is None else MCG(count=MANY, ranker=ranker)
+    return MCG(count=MANY, ranker=ranker, device="cpu")
 
 
 def scg(ranker: Path | None) -> Method:
     """SCG, with its own ranker or with another."""
     from proposals import SCG
 
-    return SCG(count=MANY) if ranker is None else SCG(count=MANY, ranker=ranker)
-
-
-def mcg_spectral(ranker: Path | None) -> Method:
-    """MCG with globalised contours."""
-    from proposals import MCG
-
-    return MCG(count=MANY, spectral=0.5, **({} if ranker is None else {"ranker": ranker}))
+    return SCG(count=MANY, ranker=ranker, device="cpu")
 
 
 def edge_boxes(_: Path | None) -> Method:
     """EdgeBoxes with its own edges."""
     from proposals import EdgeBoxes
 
-    return EdgeBoxes(count=MANY)
+    return EdgeBoxes(count=MANY, device="cpu")
 
 
 def edge_boxes_gradient(_: Path | None) -> Method:
@@ -158,8 +150,7 @@ def all_regions(partitions: list[np.ndarray[Any, Any]]) -> Segments:
     )
 
 
-DEFAULT = (mcg, scg, edge_boxes, edge_boxes_gradient, selective_search, felzenszwalb)
-METHODS = {make.__name__: make for make in (*DEFAULT, mcg_spectral)}
+METHODS = {make.__name__: make for make in (mcg, scg, edge_boxes, edge_boxes_gradient, selective_search, felzenszwalb)}
 
 
 @cache
@@ -268,9 +259,7 @@ def main() -> None:
     """Measure, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="COCO_FOLDER", type=Path)
-    parser.add_argument(
-        "--methods", nargs="+", choices=tuple(METHODS), default=[make.__name__ for make in DEFAULT], metavar="METHOD"
-    )
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS), metavar="METHOD")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 500], help="of proposals, beside all")
     parser.add_argument("--photos", type=int, metavar="N", help="stop after so many")
     parser.add_argument("--rankers", type=Path, metavar="FOLDER", help="with fold_0.safetensors, fold_1.safetensors, …")
@@ -290,7 +279,7 @@ def main() -> None:
     found: dict[str, list[Result]] = {}
     with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
         for method in arguments.methods:
-            is_ranked = rankers and method in ("mcg", "scg", "mcg_spectral")
+            is_ranked = rankers and method in ("mcg", "scg")
             jobs = [
                 (method, rankers[photo.index % len(rankers)] if is_ranked else None, photo, counts, photos[0].path)
                 for photo in photos

@@ -90,7 +90,7 @@ class SavedGamma:
 
 def given_candidate(gamma: float) -> Candidates:
     """The γ that a person gave."""
-    return Candidates((gamma,), (), "the command line", "γ was given; boxes of these photos did not choose it.")
+    return Candidates((gamma,), (), "the command line", "γ was given; how it was chosen is not recorded.")
 
 
 def find_candidates(

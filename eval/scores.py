@@ -48,7 +48,8 @@ def count_known(predictions: Sequence[Prediction]) -> Coverage | None:
 
 def summarise_reached(predictions: Sequence[Prediction]) -> Reached | None:
     """The winning probability that reached the layer, over phrases; None where the attention does not tell."""
-    found = [prediction.reached for prediction in predictions if prediction.reached is not None]
+    # Sums of single precision can be above 1 by a rounding error.
+    found = [min(prediction.reached, 1.0) for prediction in predictions if prediction.reached is not None]
     if not found:
         return None
     return Reached(phrases=len(found), mean=sum(found) / len(found), least=min(found), greatest=max(found))

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class EvalScoringSettings:
-    """How regions are scored and thinned out; what is None is chosen, or the attention method's own."""
+    """How regions are scored and suppressed; a value that is None is chosen, or the attention method's own."""
 
     area_exponent: Any  # None, a number, or a number each for segments and boxes
     overlap: float
@@ -15,7 +15,7 @@ class EvalScoringSettings:
 
 @dataclass
 class EvalSettings:
-    """What ``python -m eval`` takes."""
+    """Settings of ``python -m eval``."""
 
     data: Any
     model: Any
@@ -36,7 +36,7 @@ class EvalSettings:
 
 @dataclass
 class DoctorSettings:
-    """What ``python -m eval.doctor`` takes."""
+    """Settings of ``python -m eval.doctor``."""
 
     data: Any = None
     workers: int | None = None
@@ -44,7 +44,7 @@ class DoctorSettings:
 
 @dataclass
 class LeaderboardSettings:
-    """What ``python -m eval.leaderboard`` takes."""
+    """Settings of ``python -m eval.leaderboard``."""
 
     results: str
     output: str

@@ -84,12 +84,12 @@ class Classifier:
 
 
 def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: int) -> Classifier:
-    """EfficientNet-Lite2 with the 1,000 classes of ImageNet. Its weights come with a package, not from the network."""
+    """EfficientNet-Lite2 with the 1,000 classes of ImageNet. Its weights come with a package: nothing is downloaded."""
     return Classifier(
         efficientnet_lite2(),
         read_vocabulary("imagenet"),
-        layer,
-        window,
+        layer=layer,
+        window=window,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         short_side=short_side,
@@ -138,11 +138,11 @@ def torchvision_classifier(
     return Classifier(
         network.eval(),
         read_vocabulary(vocabulary),
-        layer,
-        window,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        short_side,
+        layer=layer,
+        window=window,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        short_side=short_side,
         architecture=Architecture("torchvision", name),
     )
 
@@ -183,11 +183,11 @@ def timm_classifier(
     return Classifier(
         network.eval(),
         read_vocabulary(vocabulary),
-        layer,
-        window,
-        mean,
-        std,
-        short_side,
+        layer=layer,
+        window=window,
+        mean=mean,
+        std=std,
+        short_side=short_side,
         # `build` takes no name that says where to download from, such as "hf-hub:…"
         architecture=Architecture("timm", name) if timm.is_model(name) else None,
     )

@@ -71,7 +71,7 @@ def clothing_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list
     ['a red shirt', None, 'a hat', None]
     """
     found: list[Phrase | None] = []
-    for phrase, following in zip(phrases, (*phrases[1:], None), strict=True):
+    for phrase, following in zip(phrases, (*phrases, None)[1:], strict=True):
         is_clothing = (
             following is not None
             and following.caption == phrase.caption

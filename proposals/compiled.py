@@ -10,8 +10,8 @@ def compiled(function: Any) -> Any:
 
     Threads can run the machine code side by side. Dividing by zero in it gives infinity or NaN.
 
-    The first call in a fresh installation waits for the compiler, so that the functions here keep to what compiles
-    quickly: numbers, indexing, ``np.empty`` and ``np.full``. Slices that are assigned to, ``np.sort``,
+    The first call in a fresh installation waits for the compiler. So that it waits for seconds only, such functions use
+    numbers, indexing, ``np.empty`` and ``np.full`` alone. Assignments to slices, ``np.sort``,
     ``np.concatenate``, ``heapq`` and arithmetic of whole arrays take up to two seconds each; they belong outside.
     """
     try:

@@ -1,9 +1,5 @@
 """What several test files share."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by torch: its threads do not spin where cores are busy
-
 import pytest
 import torch
 from command_settings import QUICK

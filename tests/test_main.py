@@ -77,7 +77,7 @@ def test_without_arguments_the_example_photos_are_grounded(ground, capsys):
     printed = capsys.readouterr().out
     assert "A tabby cat" in printed
     values = json.loads(files["rocket.json"].read_text(encoding="utf-8"))
-    assert values["phrases"][0]["text"] == "A rocket"
+    assert values["phrases"][0]["text"] == "A white rocket"
 
 
 def test_captions_go_to_one_photo_or_one_to_each(ground, photos):

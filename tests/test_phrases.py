@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grounding.phrases import noun_phrases, says_wearing, whole_phrase
+from grounding.phrases import clothing_phrases, noun_phrases, says_wearing, whole_phrase
 from grounding.records import Word
 
 
-def test_noun_phrases_with_their_words():
+def test_noun_phrases_have_their_words():
     first, second, third = noun_phrases("A man in a red hat throws his two balls.")
     assert (first.text, first.words) == ("A man", (Word("man", True),))
     assert (second.text, second.words) == ("a red hat", (Word("red", False), Word("hat", True)))
@@ -18,14 +18,14 @@ def test_a_pronoun_alone_is_no_phrase():
 
 
 @pytest.mark.parametrize("caption", ["Running fast.", "!!! ...", "🙂🙂", "Yes"])
-def test_captions_without_a_noun_do_no_harm(caption):
+def test_captions_without_a_noun_are_read(caption):
     assert all(phrase.text in caption for phrase in noun_phrases(caption))
 
 
 @pytest.mark.parametrize(
     "caption", ["Ein Hund läuft über die Wiese.", "一只猫坐在桌子上", "Кошка сидит на столе", "قطة على الطاولة"]
 )
-def test_other_languages_are_read_without_harm(caption):
+def test_captions_in_other_languages_are_read(caption):
     for phrase in noun_phrases(caption):
         assert caption[slice(*phrase.span)] == phrase.text
 
@@ -45,7 +45,7 @@ def test_very_long_captions_are_read():
 @pytest.mark.parametrize(
     ("caption", "message"), [("", "empty"), (" \n", "empty"), (3, "got int"), ("a " * 600_000, "characters")]
 )
-def test_what_is_no_caption_is_refused(caption, message):
+def test_other_input_than_captions_is_refused(caption, message):
     with pytest.raises(ValueError, match=message):
         noun_phrases(caption)
 
@@ -61,10 +61,17 @@ def test_a_given_phrase_is_taken_whole():
 @pytest.mark.parametrize(
     "between", ["in", " wearing ", "is wearing", "are  dressed in", "who is in", "Wears", "clad in"]
 )
-def test_a_phrase_wears_what_follows_these_words(between):
+def test_these_words_between_phrases_say_that_one_wears_the_other(between):
     assert says_wearing(between)
 
 
 @pytest.mark.parametrize("between", ["", "and", "with", "in front of", "is", "standing in", "in the", "swears", ", in"])
-def test_a_phrase_does_not_wear_what_follows_others(between):
+def test_other_words_between_phrases_do_not(between):
     assert not says_wearing(between)
+
+
+def test_clothing_is_looked_for_within_each_caption():
+    captions = ["A man in a red shirt", "A woman wearing a hat", "Yes."]
+    phrases = [phrase for index, caption in enumerate(captions) for phrase in noun_phrases(caption, index=index)]
+    clothing = clothing_phrases(phrases, captions)
+    assert [each and each.text for each in clothing] == ["a red shirt", None, "a hat", None]

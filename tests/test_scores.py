@@ -54,5 +54,7 @@ def test_known_phrases_and_the_probability_that_reached_the_layer_are_counted():
     predictions = [*known, replace(HIT, is_known=False), replace(HIT, is_known=True)]
     assert count_known(predictions) == Coverage(phrases=4, known=3)
     assert summarise_reached(predictions) == Reached(phrases=2, mean=0.25, least=0.1, greatest=0.4)
+    rounded = summarise_reached([replace(HIT, reached=1 + 6e-8)])
+    assert rounded == Reached(phrases=1, mean=1.0, least=1.0, greatest=1.0)
     assert count_known([HIT, MISS]) is None
     assert summarise_reached([HIT, MISS]) is None

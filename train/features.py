@@ -1,6 +1,5 @@
 """Features that a network's frozen part computes once for all photos, kept in a file."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grounding.digests import digest
 from grounding.files import write_file
 from train.batches import Batch, epoch_order, pad_units, photo_batches_in_order
 from train.data import TaggedPhotos
@@ -157,15 +157,15 @@ def _save_progress(file: BinaryIO, path: Path, progress: _Progress, key: dict[st
 
 def _photos_digest(data: TaggedPhotos) -> str:
     """A digest of the photos' names, and of the sizes and times of change of their files."""
-    digest = hashlib.sha256()
+    files = []
     for index, photo in enumerate(data.photos):
         try:
             status = data.path(index).stat()
             file = (status.st_size, status.st_mtime_ns)
         except OSError:
             file = None
-        digest.update(repr((photo.name, photo.size, file)).encode("utf-8", "replace"))
-    return digest.hexdigest()
+        files.append((photo.name, photo.size, file))
+    return digest(files)
 
 
 def _batches(

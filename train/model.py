@@ -1,6 +1,5 @@
 """The network that is trained: a classifier with a new head, cut in a part that is frozen and one that is trained."""
 
-import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -152,14 +151,6 @@ def last_map_size(network: nn.Module, crop: int) -> int:
         name = type(network).__name__
         raise ValueError(f"{name} ends in an activation function, and cannot say that a tag is absent: choose another")
     return sizes[-1] if sizes else 1
-
-
-def weights_digest(network: nn.Module | None) -> str:
-    """A digest of a network's weights and buffers."""
-    digest = hashlib.sha256()
-    for value in network.state_dict().values() if network is not None else ():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def freeze_batch_norm(network: nn.Module) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from grounding.digests import digest
 from train.batches import Batch, photo_batches, photo_batches_in_order
 from train.data import TaggedPhotos, TaggedShards
 from train.distributed import Share, first_then_others
 from train.features import Features, compute_features, feature_batches, feature_batches_in_order
-from train.model import TrainedNetwork, weights_digest
+from train.model import TrainedNetwork
 from train.shards import shard_batches
 from train.views import View
 from train.vocabulary import TagVocabulary
@@ -91,7 +92,7 @@ def compute_source_features(
         raise ValueError("features are computed of photos in files only")
     about = {
         "model": str(network.classifier.architecture),
-        "weights": weights_digest(network.frozen),
+        "weights": digest({} if network.frozen is None else dict(network.frozen.state_dict())),
         "precision": str(network.precision),
     }
     return first_then_others(

@@ -133,7 +133,7 @@ def _fill_holes(intervals, order, offsets, neighbours, boxes):  # type: ignore[n
 def _fill_hole(  # type: ignore[no-untyped-def]
     root, i, search, size, x1, y1, x2, y2, offsets, neighbours, boxes, owner, outside, seen, stack, found
 ):
-    """Add what can be reached from a superpixel beside candidate `i` to it, if that is a hole; its size from then on.
+    """Explore the outside of candidate `i` from a superpixel beside it, and add the part found if it is a hole.
 
     Args:
         root: the superpixel at which the search begins.
@@ -141,6 +141,9 @@ def _fill_hole(  # type: ignore[no-untyped-def]
         search: number of the search.
         size: superpixels of the candidate so far, in `found`.
         x1, y1, x2, y2: the candidate's box.
+
+    Returns:
+        The number of superpixels of the candidate from then on.
     """
     before, top, is_open = size, 1, False
     stack[0], seen[root] = root, search

@@ -19,8 +19,8 @@ def finite_numbers(value: Any, name: str) -> Floats:
     """An array as float64.
 
     Args:
-        value: what a file holds.
-        name: of the array, for errors.
+        value: value of a variable in a file.
+        name: name of the array, for errors.
 
     Raises:
         ValueError: it is no array of numbers, or one of them is NaN or infinite.

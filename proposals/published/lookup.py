@@ -130,7 +130,7 @@ def photo_size(photo: Path) -> tuple[int, int]:
                     if image.format in ("JPEG", "PNG", "WEBP") and min(image.size) > 0:
                         is_turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
                         return image.size if is_turned else (image.height, image.width)
-    except Exception:  # load_image says what is wrong, if anything is
+    except Exception:  # load_image reports the error, if there is one
         pass
     height, width = load_image(photo).shape[-2:]
     return height, width

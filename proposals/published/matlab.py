@@ -114,7 +114,7 @@ def _from_hdf5(node: Any) -> Any:
         names = [name for name in node if name[0] != "#" and name != "masks"]  # MCG's masks are huge, its labels enough
         return {n: _from_hdf5(node[n]) for n in names if isinstance(node.get(n, getlink=True), h5py.HardLink)}
     kind = node.attrs.get("MATLAB_class", b"")
-    if node.attrs.get("MATLAB_empty", 0):  # what is stored is the shape
+    if node.attrs.get("MATLAB_empty", 0):  # its data are the shape
         return [] if kind == b"cell" else "" if kind == b"char" else np.zeros((0, 0))
     if h5py.check_ref_dtype(node.dtype) is h5py.Reference:
         return [_from_hdf5(node.file[reference]) for reference in node[()].ravel()]

@@ -34,7 +34,7 @@ from grounding.records import Regions, Segments
 
 FORMAT = b"phrase-grounding proposals 1"
 PACKAGES = ("phrase-grounding", "numpy", "torch", "opencv-contrib-python-headless", "higra", "pillow", "h5py")
-DAMAGE = (OSError, RuntimeError, KeyError, TypeError)  # what h5py raises of a damaged file
+DAMAGE = (OSError, RuntimeError, KeyError, TypeError)  # errors that h5py raises when a file is damaged
 LARGEST = 2**30  # bytes of an array; a damaged file may claim more than any photo can have
 
 
@@ -72,17 +72,17 @@ class Stored:
             ValueError: the image cannot be read, the store does not hold it, or its proposals are damaged.
         """
         loaded = load_image(image)
-        what = printable(image) if isinstance(image, str | Path) else "a photo of {1}×{2} pixels".format(*loaded.shape)
+        photo = printable(image) if isinstance(image, str | Path) else "a photo of {1}×{2} pixels".format(*loaded.shape)
         key = key_of(loaded)
         if key not in self:
             raise ValueError(
-                f"{what} is not among the {len(self)} photos of {self.path}; `python -m proposals image=PHOTO "
+                f"{photo} is not among the {len(self)} photos of {self.path}; `python -m proposals image=PHOTO "
                 f"output={self.path}` with the settings of that file adds it{changes_since(self.versions)}"
             )
         try:
             return _regions(_group(self._photos(), key), self.count)
         except ValueError as error:
-            raise ValueError(f"{self.path}: the proposals of {what} cannot be read: {error}") from None
+            raise ValueError(f"{self.path}: the proposals of {photo} cannot be read: {error}") from None
 
     def __contains__(self, key: str) -> bool:
         """Whether the store has proposals of the photo with this key (see `key_of`)."""

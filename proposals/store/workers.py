@@ -66,8 +66,8 @@ def propose_each(names: Sequence[str], work: Work, *, processes: int) -> Iterato
     """Propose regions in photos; results come in the order in which they are finished.
 
     Args:
-        names: of the photos.
-        work: what all photos share.
+        names: names of the photos.
+        work: settings and folders that all photos share.
         processes: number of processes; with fewer than two, this one does the work.
 
     Yields:

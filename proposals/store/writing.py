@@ -25,7 +25,7 @@ from grounding.records import Regions, Segments
 from proposals.store.reading import DAMAGE, FORMAT, File, Stored, changes_since, check_outlines, package_versions
 
 LIBRARY = ("v110", "v110")  # the format of HDF5 1.10, in which small datasets take little room
-PHOTOS, BYTES, SECONDS = 64, 2**26, 5.0  # of a part at most, and so what a killed run can lose
+PHOTOS, BYTES, SECONDS = 64, 2**26, 5.0  # of a part at most; a killed run loses no more than that
 
 log = logging.getLogger("proposals")
 
