@@ -1,4 +1,4 @@
-"""How many objects proposals find, and how fast: recall of boxes and of masks on photos of COCO.
+"""Recall and speed of proposals: recall of boxes and of masks on photos of COCO.
 
     python benchmarks/proposal_recall.py COCO_FOLDER [--methods mcg edge_boxes ...] [--counts 10 100 500] [--photos N]
 
@@ -63,7 +63,7 @@ PUBLISHED = {  # Pont-Tuset et al. 2017: method, proposals, recall at each IoU
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one method found in one photo."""
+    """The overlaps of one method's proposals with the objects of one photo."""
 
     box: np.ndarray[Any, Any]  # (K, C), the best overlap of each object among the first so many proposals
     mask: np.ndarray[Any, Any]  # (K, C)
@@ -167,7 +167,7 @@ def load(name: str, ranker: Path | None) -> Method:
 
 
 def measure(job: tuple[str, Path | None, CocoPhoto, tuple[int | None, ...], Path]) -> Result:
-    """What a method finds in a photo, after a first photo to warm up."""
+    """Measure a method on a photo, after a first photo to warm up."""
     name, ranker, photo, counts, first = job
     warm_up(name, ranker, first)
     start = time.perf_counter()
@@ -193,7 +193,7 @@ def warm_up(name: str, ranker: Path | None, photo: Path) -> None:
 def summary(
     results: list[Result], counts: tuple[int | None, ...], kind: str
 ) -> Iterator[tuple[int | None, Any, float]]:
-    """For each number of proposals, recall at each IoU and average recall over all objects."""
+    """Recall at each IoU and average recall over all objects, for each number of proposals."""
     best = np.concatenate([getattr(result, kind) for result in results])
     for column, count in enumerate(counts):
         yield count, recall(best[:, column], IOUS), average_recall(best[:, column])
@@ -231,7 +231,7 @@ def print_speed(console: Console, found: dict[str, list[Result]]) -> None:
 
 
 def to_dict(photos: list[CocoPhoto], found: dict[str, list[Result]], counts: tuple[int | None, ...]) -> dict[str, Any]:
-    """What was found in each photo and what follows, ready for JSON; ``null`` stands for all proposals."""
+    """The results of each photo with their summaries, ready for JSON; ``null`` stands for all proposals."""
     return {
         "photos": [photo.path.name for photo in photos],
         "counts": counts,

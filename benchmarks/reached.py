@@ -1,4 +1,4 @@
-"""How much of the winning probability reaches the maps, by phrase of the example photos and by layer of the network.
+"""The share of the winning probability that reaches the maps, by phrase of the example photos and by layer.
 
     python benchmarks/reached.py [--model checkpoint] [--attention cmwp] [--layers LAYER ...]
 

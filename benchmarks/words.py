@@ -208,7 +208,7 @@ def pointing_summary(pointed: Sequence[Pointed]) -> dict[str, Any]:
 
 
 def share(hits: Iterator[bool | None]) -> float | None:
-    """The share of hits; None of no phrases."""
+    """The share of hits; None without phrases."""
     found = list(hits)
     return sum(map(bool, found)) / len(found) if found else None
 
@@ -269,10 +269,10 @@ def print_pointing(console: Console, pointing: dict[str, Any], photos: str) -> N
     heads = ("model", "attention", "phrases known", "known", "image centre there", "all, centre if unknown")
     table = table_of(*heads, f"{pointing['common']} known to all", text=(0, 1))
     table.add_row("image centre", "", "", "", "", *(percent(pointing["centre"][each]) for each in ("all", "common")))
-    for model, of_model in pointing["models"].items():
-        for attention, found in of_model["attention"].items():
-            shares = (found["known"], of_model["centre"], found["all"], found["common"])
-            table.add_row(model, attention, str(of_model["phrases"]), *map(percent, shares))
+    for model, found_by_model in pointing["models"].items():
+        for attention, found in found_by_model["attention"].items():
+            shares = (found["known"], found_by_model["centre"], found["all"], found["common"])
+            table.add_row(model, attention, str(found_by_model["phrases"]), *map(percent, shares))
     console.print(table)
 
 

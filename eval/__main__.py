@@ -48,9 +48,9 @@ def run(settings: Any) -> None:
 
 @dataclass(frozen=True)
 class Typed:
-    """What was typed on the command line."""
+    """The command line as it was typed."""
 
-    choices: Mapping[str, str]  # option of each group of settings
+    choices: Mapping[str, str]  # the option that each group of settings has, such as {"attention": "cmwp"}
     overrides: tuple[str, ...]
 
 
@@ -58,9 +58,9 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     """Score a method, print its result and write it to ``output``, with the tables of all results there.
 
     Args:
-        settings: of the command.
-        typed: for the result to record how it came about.
-        folder: of the run, for the details of phrases and labels, and for exported boxes.
+        settings: the settings of the command.
+        typed: the command line, which the result records.
+        folder: the folder of the run, for the details of phrases and labels, and for exported boxes.
 
     Returns:
         True: the evaluation is complete.
@@ -201,7 +201,7 @@ def show(result: "Result", output: Path) -> None:
     """Print a result, and write the tables of all results in ``output``.
 
     Raises:
-        ValueError: another file there is no result.
+        ValueError: another file in that folder is not a result.
         OSError: the disk is full.
     """
     from rich.console import Console

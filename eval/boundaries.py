@@ -97,7 +97,7 @@ def boundary_counts(
 
 
 def thin_to_pixels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Lines of one pixel's width along the middle of what is set, (H, W)."""
+    """Thin a mask (H, W) to lines that are one pixel wide."""
     padded = np.pad(mask, 1).astype(np.uint8) * 255  # the thinning leaves an image's border as it is
     lines: NDArray[np.bool_] = cv2.ximgproc.thinning(padded, thinningType=cv2.ximgproc.THINNING_GUOHALL)[1:-1, 1:-1] > 0
     return lines
@@ -137,11 +137,11 @@ def ods(photos: Sequence[Counts]) -> Score:
 
 def ois(photos: Sequence[Counts]) -> Score:
     """The F of all photos together, each at the threshold that is best for it."""
-    total(photos)  # checks them
+    total(photos)  # raises where counts cannot be added up
     best = [int(_f(counts.precision, counts.recall).argmax()) for counts in photos]
     matched_truth, truth, matched_found, found = (
-        sum(int(values[k]) for values, k in zip(of_all, best, strict=True))
-        for of_all in zip(*((c.matched_truth, c.truth, c.matched_found, c.found) for c in photos), strict=True)
+        sum(int(values[k]) for values, k in zip(counts, best, strict=True))
+        for counts in zip(*((c.matched_truth, c.truth, c.matched_found, c.found) for c in photos), strict=True)
     )
     precision, recall = matched_found / max(found, 1), matched_truth / max(truth, 1)
     return Score(float(_f(precision, recall)), precision, recall, float("nan"))
@@ -172,7 +172,7 @@ def _offsets(radius: float) -> Integers:
 
 
 def _number(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Which set pixel it is, from 0, or -1, (H, W); and how many there are."""
+    """Number the set pixels of a mask from 0, (H, W), with -1 elsewhere; returns their count, too."""
     count = int(mask.sum())
     numbers = np.full(mask.shape, -1, np.int32)
     numbers[mask] = np.arange(count)

@@ -11,14 +11,14 @@ from eval.records import Prediction
 
 
 def phrases_csv(judged: Sequence[Judged], predictions: Sequence[Prediction], *, small: float) -> str:
-    """A line for each phrase, its prediction and how good that is; cells without a value are empty.
+    """Write a table with a line for each phrase and the quality of its prediction; missing values are empty cells.
 
     Columns: ``rank`` of the first correct box, ``within_reach``, whether any box is correct, ``iou`` of the first box,
     ``known``, whether the model knows a word, and ``reached``, the winning probability that reached the layer.
 
     Args:
-        judged: phrases by a protocol.
-        predictions: of each of them.
+        judged: the phrases, judged by a protocol.
+        predictions: the prediction for each of them.
         small: share of the photo below which a phrase's box is small.
     """
     head = ("photo", "sentence", "phrase", "text", "label", "types", "small", "known", "rank", "within_reach")

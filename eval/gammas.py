@@ -40,7 +40,7 @@ class ChosenGamma:
     value: float | None  # None: boxes come with scores of their own
     recorded: Gamma | None  # as the result records it; None where attention takes no part
     supervision: str  # see `Candidates`
-    tried: tuple[TriedGamma, ...]  # those that competed, rising; empty where there was no choice
+    tried: tuple[TriedGamma, ...]  # all that were tried, ascending; empty where there was no choice
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class SavedGamma:
 
 
 def given_candidate(gamma: float) -> Candidates:
-    """The γ that a person gave."""
+    """γ as set on the command line."""
     return Candidates((gamma,), (), "the command line", "γ was given; how it was chosen is not recorded.")
 
 

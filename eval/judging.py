@@ -166,7 +166,7 @@ def _unsuppressed(boxes: Tensor, overlap: float) -> Tensor:
     """Indices of the boxes (N, 4), best first, that no better one that stays overlaps by more than this IoU."""
     from torchvision.ops import nms
 
-    falling = torch.arange(len(boxes), 0, -1, dtype=boxes.dtype)  # their order, not their scores: these may be equal
+    falling = torch.arange(len(boxes), 0, -1, dtype=boxes.dtype)  # by their ranks, since scores may be equal
     return torch.as_tensor(nms(boxes, falling, overlap))
 
 

@@ -54,7 +54,7 @@ def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[
 
     Args:
         choice: option of ``proposals=``.
-        settings: of the proposals.
+        settings: the settings of the proposals.
         stored: settings of the proposals in a file, where they are stored.
     """
     if stored is not None:

@@ -37,7 +37,7 @@ def describe_photos(
     Args:
         photos: all that are measured.
         things: their phrases with boxes, at least one.
-        name: of the data.
+        name: the name of the data, such as "flickr30k".
         entities_folder: holds the lists of the splits.
     """
     split = split_of(photos, entities_folder)

@@ -1,4 +1,4 @@
-"""How well ranked boxes find phrases: recall, the overlap of first boxes, and average precision of labels.
+"""Measures of ranked boxes: recall, the overlap of first boxes, and average precision of labels.
 
 Recall at 1, 5 and 10, its upper bound and the average precisions are the measures of Flickr30k Entities (Plummer et al.
 2015), as Zhang et al. used them; newer work adds recall at 1 with an IoU of .75, and the mean IoU of the first box.
@@ -86,7 +86,7 @@ def bootstrap(
         values: (N, M), by M measures, times the instance's count.
         counts: (N,), how often each instance counts, above 0.
         rounds: number of samples, each of as many photos as there are; 0 for no intervals.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Returns:
         M intervals (low, high), the 2.5 and 97.5 % quantiles; None where there are fewer than two photos.
@@ -114,8 +114,8 @@ def score_judged(judged: Sequence[Judged], protocol: BoxProtocol, *, rounds: int
     Args:
         judged: phrases that own boxes, by `judge_all`.
         protocol: the rules that they were judged by.
-        rounds: of the bootstrap over photos; 0 for no intervals.
-        seed: of the bootstrap.
+        rounds: number of bootstrap samples of the photos; 0 for no intervals.
+        seed: the seed of the bootstrap.
     """
     small = [one for one in judged if is_small(one.instance, protocol.small)]
     large = [one for one in judged if not is_small(one.instance, protocol.small)]
@@ -164,7 +164,7 @@ def _score_type(judged: Sequence[Judged]) -> TypeScores:
 
 
 def _values(judged: Sequence[Judged], *, per_type: bool) -> tuple[Floats, Floats]:
-    """What each instance adds to each measure (N, 6), as often as it counts, and these counts (N,).
+    """The contribution of each instance to each measure (N, 6), times its weight, and these weights (N,).
 
     The measures are recall at `DEPTHS`, its bound, recall at 1 with an IoU of `STRICT`, and the IoU of the first box.
     """
@@ -185,6 +185,6 @@ def _values(judged: Sequence[Judged], *, per_type: bool) -> tuple[Floats, Floats
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean of values, all of which are there; None where there are none."""
+    """The mean of the values that are not None; None where there are no such values."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

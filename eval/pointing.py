@@ -51,10 +51,10 @@ def score_pointing(
 
     Args:
         instances: phrases that own boxes; with ``unit=entity``, those of `group_entities`.
-        predictions: of each of them.
+        predictions: the prediction for each of them.
         protocol: the rules.
-        rounds: of the bootstrap over photos; 0 for no interval.
-        seed: of the bootstrap.
+        rounds: number of bootstrap samples of the photos; 0 for no interval.
+        seed: the seed of the bootstrap.
 
     Raises:
         ValueError: instances and predictions do not fit, or an entity comes twice.

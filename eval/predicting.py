@@ -122,7 +122,7 @@ class Predictor:
     def _entity_points(
         self, words: Sequence[PhraseWords], members: Sequence[Sequence[int]], maps: WordMaps, photo: AnnotatedPhoto
     ) -> Tensor:
-        """For each entity the greatest point (x, y) of the mean of its phrases' maps, (E, 2)."""
+        """The point (x, y) of the greatest attention in the mean of each entity's phrase maps, (E, 2)."""
         points = []
         for indices in members:
             phrase_maps = [self._phrase_map(words[index], maps) for index in indices]
@@ -162,7 +162,7 @@ def instance_words(photo: AnnotatedPhoto, instances: Sequence[Instance], grounde
     )
     by_place = {(phrase.caption, phrase.span): words for phrase, words in zip(marked, found, strict=True)}
     words = [by_place[instance.sentence, instance.span] for instance in instances]
-    return [PhraseWords(each.known, clothing=each.clothing) for each in words]  # skipped words change nothing
+    return [PhraseWords(each.known, clothing=each.clothing) for each in words]  # skipped words do not matter
 
 
 def attend_phrases(attention: WordAttention, image: Tensor, texts: Sequence[str]) -> list[Tensor | None]:
@@ -184,7 +184,7 @@ def parse_phrase(text: str) -> tuple[Word, ...]:
 
 
 def _point(attention: Tensor | None, size: Size) -> tuple[float, float]:
-    """The middle (x, y) of the pixel of the greatest attention, or of the photo where there is none."""
+    """The centre (x, y) of the pixel with the greatest attention; the photo's centre where there is no attention."""
     if attention is None or not attention.any():
         return size[1] / 2, size[0] / 2
     y, x = peak(attention, size)

@@ -1,4 +1,4 @@
-"""How well proposals cover objects: the best overlap of each object, from which every recall follows.
+"""Coverage of objects by proposals: the best overlap of each object, from which every recall follows.
 
 An object counts as found at an IoU of t where some proposal overlaps it by t or more. Recall is over all objects of all
 photos, and average recall its mean over IoU .5, .55 … .95 (Hosang et al. 2016).

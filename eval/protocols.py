@@ -11,7 +11,7 @@ CALIBRATIONS = ("raw", "mass", "rank")  # of scores, see `eval.judging.calibrate
 
 @dataclass(frozen=True, kw_only=True)
 class BoxProtocol:
-    """How ranked boxes are judged: a box is correct at an IoU of .5 or more.
+    """The rules by which ranked boxes are judged: a box is correct at an IoU of .5 or more.
 
     Args:
         truth: ``union``: the smallest box around all boxes of a phrase is the one to find; ``any``: any of its boxes
@@ -49,10 +49,10 @@ class BoxProtocol:
 
 @dataclass(frozen=True, kw_only=True)
 class PointingProtocol:
-    """How a single point is judged: it is correct inside a true box, without tolerance.
+    """The rules by which a single point is judged: it is correct inside a true box, without tolerance.
 
     Args:
-        unit: what is pointed at: each ``phrase``, or each ``entity``, all phrases of a photo that speak of one thing.
+        unit: the unit that is counted: a ``phrase``, or an ``entity`` (all phrases of a photo that mean one thing).
         target: the ``union`` box, or ``any`` of the boxes.
         point: the greatest attention on the ``map``, or the centre of the best ``box``.
         least_area: share of the photo; smaller instances are dropped.
@@ -82,12 +82,12 @@ Protocol = BoxProtocol | PointingProtocol
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How predictions are scored.
+    """The rules by which predictions are scored.
 
     Args:
         presets: protocols by name; every score is measured by each of them.
         choose_by: the preset of boxes by which γ is chosen, and whose details are written.
-        calibration: of scores between phrases, for average precision; one of `CALIBRATIONS`.
+        calibration: makes the scores of different phrases comparable for average precision; one of `CALIBRATIONS`.
         gammas: the grid from which γ is chosen.
 
     Raises:

@@ -11,7 +11,7 @@ from grounding.records import Regions
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A phrase of a caption that owns boxes: one thing to find."""
+    """A phrase of a caption that has boxes, which a method has to find."""
 
     photo: str  # its name, such as "1000092795"
     size: tuple[int, int]  # (height, width) of the photo in pixels
@@ -36,7 +36,7 @@ class Entity:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Where a method says that an instance is."""
+    """The answer of a method for an instance: ranked regions, and the point of the greatest attention."""
 
     regions: Regions  # best first; may be empty
     mass: float = 1.0  # sum of the attention map that regions were scored on; 0 where there was no attention

@@ -80,7 +80,7 @@ class Subset:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class BoxScores:
-    """How well ranked boxes find phrases, by one protocol."""
+    """The scores of ranked boxes by one protocol."""
 
     kind: Literal["boxes"] = "boxes"
     protocol: BoxProtocol
@@ -91,7 +91,7 @@ class BoxScores:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class TypeAccuracy:
-    """How often points find phrases or entities of one type."""
+    """Pointing accuracy for the phrases or entities of one type."""
 
     instances: Count
     accuracy: Share | None
@@ -99,7 +99,7 @@ class TypeAccuracy:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class PointingScores:
-    """How often a point lies in the box of its phrase or entity, by one protocol."""
+    """Pointing accuracy by one protocol: how often a point lies in the box of its phrase or entity."""
 
     kind: Literal["pointing"] = "pointing"
     protocol: PointingProtocol
@@ -131,7 +131,7 @@ class TriedGamma:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Composition:
-    """What makes some photos easier than others."""
+    """Properties of a set of photos that make its phrases easier or harder to find."""
 
     animals: Share  # phrases of type animals
     centre_in_box: Share  # phrases of which the photo's centre lies in one of their boxes
@@ -173,7 +173,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Coverage:
-    """How many phrases have a word that the model knows."""
+    """The number of phrases with a word that the model knows."""
 
     phrases: Count
     known: Count
@@ -217,7 +217,7 @@ class Result:
     presets: Annotated[dict[str, PresetScores], Field(min_length=1)]
     gammas: tuple[TriedGamma, ...] = ()  # in rising order; empty where γ was not chosen here
     coverage: Coverage | None = None  # these three: None where no model was asked
-    reached: Reached | None = None  # None, too, where the attention does not tell
+    reached: Reached | None = None  # None, too, where the attention does not measure it
     timing: Timing | None = None
 
     @property

@@ -47,7 +47,7 @@ def count_known(predictions: Sequence[Prediction]) -> Coverage | None:
 
 
 def summarise_reached(predictions: Sequence[Prediction]) -> Reached | None:
-    """The winning probability that reached the layer, over phrases; None where the attention does not tell."""
+    """The winning probability that reached the layer, over phrases; None where the attention does not measure it."""
     # Sums of single precision can be above 1 by a rounding error.
     found = [min(prediction.reached, 1.0) for prediction in predictions if prediction.reached is not None]
     if not found:

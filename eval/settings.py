@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class EvalScoringSettings:
-    """How regions are scored and suppressed; a value that is None is chosen, or the attention method's own."""
+    """Settings of scoring and suppression. For None, γ is chosen, and the clothing weight is the attention's own."""
 
     area_exponent: Any  # None, a number, or a number each for segments and boxes
     overlap: float

@@ -1,4 +1,4 @@
-"""Sources of predictions: a model that is asked here, or a file of boxes that another system scored."""
+"""Sources of predictions: a model that runs here, or a file of boxes that another system scored."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Origin:
 
 
 class Source(Protocol):
-    """Something that says where phrases are."""
+    """A source of predictions for phrases."""
 
     @property
     def origin(self) -> Origin:
@@ -58,10 +58,10 @@ class ModelSource:
     Args:
         grounder: predicts; its own γ are not used.
         origin: see `Origin`.
-        given: the γ that a person gave; None where γ is chosen among the grid, or looked up for photos of the test
+        given: γ as set on the command line; None where γ is chosen from the grid, or looked up for photos of the test
             split.
-        grid: to choose from.
-        gamma_file: where γ is kept.
+        grid: the γ to choose from.
+        gamma_file: the file in which chosen γ are kept.
         entities: folder of Flickr30k Entities, with the lists of its splits.
         maps: folder of finished word maps.
         predictions: folder of folders of finished predictions, one for each set of γ.
@@ -88,7 +88,7 @@ class ModelSource:
     def predict(
         self, photos: AnnotatedPhotos, instances: Sequence[Instance], gammas: Sequence[float | None]
     ) -> Predictions:
-        """Predictions of the grounder; photos that are finished are not looked at again."""
+        """Predictions of the grounder; those of finished photos are read from disk."""
         from rich.console import Console
         from rich.progress import track
 
@@ -155,9 +155,9 @@ def open_source(settings: Any, choices: Mapping[str, str], *, grid: tuple[float,
     """The source that the settings of ``python -m eval`` describe.
 
     Args:
-        settings: of the command.
-        choices: options that were chosen of the groups of settings, such as ``{"attention": "cmwp"}``.
-        grid: γ to choose from.
+        settings: the settings of the command.
+        choices: the option that each group of settings has, such as ``{"attention": "cmwp"}``.
+        grid: the γ to choose from.
 
     Raises:
         ValueError: a model or its proposals cannot be built from the settings.
@@ -227,7 +227,7 @@ def _predictions_key(maps_key: str, built: GrounderSettings, stored: dict[str, A
 
 
 def _named_files(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What identifies the content of files that settings name: of data its size and time, of weights all bytes."""
+    """Values that identify the content of named files: size and time of change for data, all bytes for weights."""
     paths = {name: Path(value).expanduser() for name, value in settings.items() if isinstance(value, str)}
     found: dict[str, Any] = {}
     for name, path in paths.items():

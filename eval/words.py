@@ -1,6 +1,6 @@
-"""How well a classifier knows words: which photos they name, and where in a photo they are.
+"""Measures of the words of a classifier: average precision over photos, coverage of phrases, and pointing.
 
-Precision is over photos, and a word counts for a photo where one of its captions says it. Captions leave much unsaid,
+A word is true of a photo if one of the photo's captions contains it. Captions leave much unsaid,
 so the figures compare models; none of them reaches 1.
 """
 
@@ -14,10 +14,10 @@ from grounding.vocabulary import Vocabulary
 
 
 def said_words(captions: Iterable[Sequence[Word]], vocabulary: Vocabulary) -> frozenset[str]:
-    """The words of a vocabulary that captions say: lemmas, and for compounds lemmas side by side.
+    """The words of a vocabulary that captions contain, as lemmas; a compound is several lemmas side by side.
 
-    Those that the vocabulary knows as nouns alone are said where they are nouns: who wears a hat says no "wear". Other
-    than in `Vocabulary.match`, a compound says its parts, too: "tennis ball" says "ball".
+    A word that the vocabulary knows only as a noun has to be a noun in the caption. Other than in `Vocabulary.match`,
+    the parts of a compound count, too: "tennis ball" contains "ball".
     """
     said: set[str] = set()
     for caption in captions:
@@ -32,7 +32,7 @@ def said_words(captions: Iterable[Sequence[Word]], vocabulary: Vocabulary) -> fr
 def word_probabilities(
     responses: Tensor, vocabulary: Vocabulary, words: Sequence[str], *, are_exclusive: bool
 ) -> Tensor:
-    """How probable each word is in each photo; 0 for all photos where the vocabulary lacks the word.
+    """The probability of each word in each photo; 0 in all photos for words that the vocabulary lacks.
 
     Shapes:
         responses: (N, units), of the network, before softmax or sigmoid.
@@ -40,7 +40,7 @@ def word_probabilities(
             any number of them (sigmoid; the greatest of them).
         returns: (N, W) in [0, 1], float64.
     """
-    responses = responses.double()  # in single precision, all that is nearly certain is equal
+    responses = responses.double()  # in single precision, all probabilities near 1 would be equal
     probabilities = responses.softmax(1) if are_exclusive else responses.sigmoid()
     found = probabilities.new_zeros(len(probabilities), len(words))
     for index, word in enumerate(words):
@@ -51,7 +51,7 @@ def word_probabilities(
 
 
 def coverage(phrases: Sequence[Sequence[Word]], vocabulary: Vocabulary) -> float:
-    """The share of phrases of which the vocabulary knows a word.
+    """The share of phrases with a word that the vocabulary knows.
 
     Raises:
         ValueError: there is no phrase.

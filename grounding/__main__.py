@@ -84,8 +84,8 @@ def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "
     """Write the picture and the JSON of a photo, or the JSON of its error, which is also logged.
 
     Args:
-        path: of the photo.
-        result: of the photo, or why there is none.
+        path: the path of the photo.
+        result: its grounding, or the error that prevented it.
         target: the path of the files, without their suffix.
 
     Returns:
@@ -114,8 +114,8 @@ def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "
 def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tuple[Path, list[str]]]:
     """Pair each photo with its captions, or phrases.
 
-    One photo has all captions; several photos share one caption, or have one each. Phrases are for every photo. Without
-    any of them: the example photos.
+    A single photo gets all captions; several photos share one caption, or have one each. Phrases apply to every photo.
+    Without photos, captions and phrases, the example photos are used.
 
     Raises:
         ValueError: the numbers do not fit, photos or captions are missing, or a photo does not exist.

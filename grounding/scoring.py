@@ -40,7 +40,7 @@ class Ranking:
 
     indices: Tensor  # (N,) int64, the proposals that remain, best first
     regions: Regions  # their boxes with their scores, float64
-    mass: float  # sum of the map that they were scored on; 0 where there was none and the proposals' order was kept
+    mass: float  # sum of the map that regions were scored on; 0 where the proposals kept their own order
 
 
 def rank_regions(
@@ -82,7 +82,7 @@ def rank_regions(
 
 
 def score(inside: Tensor, area: Tensor, *, area_exponent: float) -> Tensor:
-    """f(R) = S_R / A_R^γ; γ = 0 ranks by the sum, 1 by the mean. An empty region scores 0 (paper, section 6.3.1).
+    """Compute f(R) = S_R / A_R^γ (paper, section 6.3.1): γ = 0 ranks by the sum, 1 by the mean. Empty regions score 0.
 
     >>> inside, area = torch.tensor([4.0, 3.0]), torch.tensor([16.0, 1.0])
     >>> score(inside, area, area_exponent=0.5)

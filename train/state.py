@@ -33,9 +33,8 @@ class TrainingState:
     average: AveragedModel | None  # running average of the weights, where one is kept
     step: int = 0  # steps done
     rows: list[Row] = field(default_factory=list)  # of the log
-    unreadable: dict[str, None] = field(
-        default_factory=dict
-    )  # a line for each photo that cannot be read; an ordered set
+    # An ordered set of lines, one for each photo that cannot be read.
+    unreadable: dict[str, None] = field(default_factory=dict)
 
     def note_unreadable(self, problems: Iterable[str]) -> None:
         """Add lines about photos that cannot be read, each once."""

@@ -30,7 +30,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the files of a download are."""
+    """The folders of a download, and the photos to decode."""
 
     entities: Path
     photos: Path | None  # None where photos are not checked

@@ -168,7 +168,7 @@ def _facts(result: Result) -> list[str]:
             f"{count(reached.phrases)} phrases, from {percent(reached.least)} to {percent(reached.greatest)} %"
         )
     if (timing := result.timing) and timing.total:
-        # Otherwise attention was kept from an earlier run.
+        # The pace is that of this run only if no attention map comes from an earlier one.
         is_complete = timing.photos and timing.attended == timing.photos
         pace = f", {timing.photos / timing.total:.2g} photos/s" if is_complete else ""
         parts = f"attention {timing.attention:.1f}, proposals {timing.proposals:.1f}, scoring {timing.scoring:.1f}"
@@ -177,7 +177,7 @@ def _facts(result: Result) -> list[str]:
 
 
 def _origin(result: Result) -> str:
-    """What was run on what, in one line."""
+    """The origin of a result in one line: method, photos, commit, date and versions."""
     manifest, data = result.manifest, result.manifest.data
     parts = [part for part in (manifest.model, manifest.attention, manifest.proposals, manifest.predictions) if part]
     if manifest.gamma is not None:

@@ -17,7 +17,7 @@ class Side:
 
     sign: int
     terms: tuple[Term, ...]
-    ratio: Tensor  # (B, units, h, w): what a unit's signal is multiplied with, activation / normaliser
+    ratio: Tensor  # (B, units, h, w), activation / normaliser: the factor of a unit's signal
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class Photos:
     signals: list[Tensor]  # of each photo, the top-down signal of its words over units and positions (K_b, units, h, w)
     activations: dict[fx.Node, Tensor] = field(default_factory=dict)
     ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
-    winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places below, in `flat` order
+    winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places in the map below (`flat`)
     contributions: dict[Bundle, Tensor] = field(default_factory=dict)  # of the layer's neurons, place by place
     sides: dict[fx.Node, tuple[Side, ...]] = field(default_factory=dict)  # of the classifiers
 
@@ -50,7 +50,7 @@ class Ascent:
     children: Children
     values: dict[fx.Node, Tensor]  # (B, C, h, w), of all neurons of the circuit
     photos: Photos
-    keeps_signs: bool  # of activations that have no lower bound; otherwise negative ones count as 0
+    keeps_signs: bool  # whether negative values of activations without a lower bound are kept, or count as 0
 
     def run(self, units: Tensor, *, contrastive: bool) -> None:
         """Compute activations, ratios and the classifiers' sides; ``units`` are those that words ask for."""
@@ -159,7 +159,7 @@ def _accumulate(sums: dict[fx.Node, Tensor], node: fx.Node, value: Tensor) -> No
 
 
 def _winners(link: Maximum, x: Tensor) -> Tensor:
-    """Where in ``flat(x)`` each pooled neuron's winner is, in the order of `flat`: (N, h'·w'·C)."""
+    """The place in ``flat(x)`` of each pooled neuron's winner, in the order of `flat`: (N, h'·w'·C)."""
     _, cells = link.pool(x)
     channels = torch.arange(x.shape[1], device=x.device)[:, None, None]
     return flat(cells * x.shape[1] + channels)

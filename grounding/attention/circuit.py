@@ -82,7 +82,7 @@ def _layer_node(layer: str, trace: Trace, analysis: "_Analysis") -> fx.Node:
     node = analysis.resolve(node)
     activations = [user for user in node.users if user in analysis.links]
     if node not in analysis.links and len(activations) == 1 and node in analysis.pending:
-        node = activations[0]  # a convolution names the neurons that it feeds, as where the two share their memory
+        node = activations[0]  # the name of a convolution stands for the activation function above it
     if node not in analysis.links or (analysis.lowest[node] == -math.inf and node.op != "placeholder"):
         raise ValueError(f"layer {layer!r} is signed: no activation neurons; {_layers_there_are(trace, analysis)}")
     return node
@@ -175,7 +175,7 @@ def merge_terms(terms: list[Term]) -> tuple[Term, ...]:
     return tuple(Term(source, linear) for source, linear in merged.items())
 
 
-# The rules: how each kind of operation is read.
+# The rules, one for each kind of operation.
 
 
 def _read_weighted(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:

@@ -47,8 +47,8 @@ class ExcitationBackprop:
             and the positive part is kept at the end. False for the marginal winning probability (MWP, Eq. 7).
         signed: the treatment of negative values that enter a link: ``raise``, ``carry``, ``clamp`` or ``compose``
             (see `grounding.attention.circuit.derive_circuit`).
-        window: the side, in cells, of the window to whose every position the classifier is applied; the unit's own
-            confidence over positions is then the top-down signal (6.1.1). None applies it once, to the whole photo.
+        window: side in cells of a window that slides over the last map. The classifier is applied at every position,
+            and the unit's confidence over positions is the top-down signal (6.1.1). None applies it to the whole photo.
         confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
             ``sigmoid``, normalised.
         renormalise: whether every map is scaled to sum 1. If not, an MWP map sums to the probability that reached the
@@ -59,7 +59,7 @@ class ExcitationBackprop:
         ValueError: the network cannot be traced, lacks the layer, or has an operation without a rule above the layer;
             or a setting makes no sense.
 
-    The unit below weighs two neurons by 3 and 1. Both respond with 1 at the first pixel and with 2 at the second:
+    In this example, a unit weighs two neurons by 3 and 1. Both respond with 1 at the first pixel and 2 at the second:
 
     >>> stem, classifier = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(2, 1)
     >>> stem.weight.data = torch.ones(2, 1, 1, 1)
@@ -150,7 +150,7 @@ class ExcitationBackprop:
         return maps, reached
 
     def _look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
-        """Run the network, and compute bottom up all that is the same for every word."""
+        """Run the network, and compute bottom up everything that is the same for all words."""
         circuit = self._circuit
         recorder = Recorder(self._network, {*circuit.neurons, circuit.units})
         output = recorder.run(as_input(images, self._network))
@@ -195,7 +195,7 @@ class ExcitationBackprop:
 
 
 def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
-    """Raise if a reshape does anything else than make a vector of each map."""
+    """Raise if a reshape does anything but flatten each map into a vector."""
     for node in circuit.descent:
         link = circuit.links[node]
         if isinstance(link, Flattening):

@@ -65,7 +65,7 @@ class Convolution:
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """What convolutions of one input have to agree in to be stacked into one."""
+        """The properties in which convolutions of one input have to agree to be stacked into one."""
         return (tuple(self.weight.shape[2:]), self.stride, self.padding, self.dilation)
 
     @property
@@ -139,7 +139,7 @@ class Convolution:
         return x[:, :, inside[0], inside[1]]
 
     def contributions(self, x: Tensor) -> Tensor:
-        """What each position of the kernel adds to the output, (kh·kw, N, O, h', w'); their sum is `apply`."""
+        """The part of the output from each position of the kernel, (kh·kw, N, O, h', w'); their sum is `apply`."""
         if self.is_pointwise:
             return self.apply(x)[None]
         padded, padding = self._padded(x)

@@ -269,7 +269,7 @@ def _depends_on_pixels(value: object) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
-Again = Callable[[Callable[[Tensor], Tensor]], Tensor]  # a node's operation on its inputs, each changed
+Again = Callable[[Callable[[Tensor], Tensor]], Tensor]  # a node's operation, repeated on changed inputs
 
 
 class _Relevance(Differentiable):

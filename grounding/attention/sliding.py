@@ -99,7 +99,7 @@ def _as_convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
 
 
 def _channels(node: Any, trace: Trace) -> int:
-    """How many channels the value of a node has."""
+    """The number of channels in the value of a node."""
     module = module_of(node, trace)
     if is_linear_module(module):
         return int(getattr(module, "out_channels", None) or module.out_features)  # type: ignore[union-attr, arg-type]
