@@ -1,4 +1,4 @@
-"""Region proposals: where in a photo something may be, best first, before any word is said."""
+"""Region proposals: regions of a photo that may be objects, best first, whatever the words."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

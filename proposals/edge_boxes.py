@@ -90,7 +90,7 @@ class EdgeBoxes:
         loaded = load_image(image)
         height, width = loaded.shape[-2:]
         pixels = shrink(loaded, self.longest_side)
-        del loaded  # large, and no longer needed
+        del loaded  # frees memory
         rows, columns = pixels.shape[:2]
         if min(rows, columns) < SMALLEST:
             return Regions(torch.zeros(0, 4), torch.zeros(0))

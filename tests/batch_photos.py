@@ -28,7 +28,7 @@ def plain_photo(index):
 
 
 def numbers(batches):
-    """Which photos of one colour are in batches."""
+    """The numbers of the photos in some batches, all of them photos of one colour."""
     return [index for batch in batches for index in (batch.inputs[:, 0, 0, 0] // 10).tolist()]
 
 

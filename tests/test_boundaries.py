@@ -19,7 +19,7 @@ def square(height=60, width=80, shift=0):
 
 
 def pairs(found, drawn, radius):
-    """How many pixels can be paired, by an assignment over all pairs."""
+    """The number of pixels that can be paired, by an assignment over all pairs."""
     a, b = np.argwhere(found), np.argwhere(drawn)
     is_near = ((a[:, None] - b[None]) ** 2).sum(2) <= radius**2
     return int(is_near[linear_sum_assignment(is_near, maximize=True)].sum())

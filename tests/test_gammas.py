@@ -1,4 +1,4 @@
-"""How γ is given, chosen, kept and looked up."""
+"""γ as given, chosen, saved and looked up."""
 
 import json
 from dataclasses import replace

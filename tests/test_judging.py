@@ -1,4 +1,4 @@
-"""Which box is correct, and how scores are calibrated."""
+"""Judgement of boxes, and calibration of scores."""
 
 from dataclasses import replace
 from math import nan

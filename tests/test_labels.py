@@ -36,7 +36,7 @@ def test_tokens_are_those_of_the_sentence_rather_than_of_the_parser():
 
 def test_labels_follow_the_order_of_sentences_and_phrases():
     found = read_labels(["A dog runs .", "Stop !", "A cat sees a bird ."], [[(0, 5)], [], [(11, 17), (0, 5)]])
-    assert [[label.text for label in of_sentence] for of_sentence in found] == [["dog"], [], ["bird", "cat"]]
+    assert [[label.text for label in labels] for labels in found] == [["dog"], [], ["bird", "cat"]]
     assert read_labels([], []) == []
 
 

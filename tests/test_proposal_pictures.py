@@ -11,9 +11,9 @@ def test_a_picture_shows_outlines_where_there_are_some():
     regions = Regions(boxes, torch.tensor([2.0, 1]))
     superpixels = torch.tensor([[0, 1], [2, 3]])  # of a smaller copy
     segments = Segments(boxes, torch.tensor([2.0, 1]), superpixels, (torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])))
-    of_boxes, of_segments = (np.asarray(draw_regions(image, each, count=5)) for each in (regions, segments))
-    assert of_boxes.shape == of_segments.shape
-    assert (of_boxes != of_segments).any()
+    boxes_picture, segments_picture = (np.asarray(draw_regions(image, each, count=5)) for each in (regions, segments))
+    assert boxes_picture.shape == segments_picture.shape
+    assert (boxes_picture != segments_picture).any()
 
 
 def test_odd_photos_and_no_regions_still_make_a_picture():

@@ -1,4 +1,4 @@
-"""What goes into a store comes out, whatever happens in between."""
+"""Stores: they return what was added to them, after interruptions and with damaged files, too."""
 
 import json
 import multiprocessing

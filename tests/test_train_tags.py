@@ -89,7 +89,7 @@ def test_weights_below_the_trained_part_stay_as_they_were(photos, tmp_path):
 
 
 def test_the_checkpoint_has_the_averaged_weights(photos, tmp_path):
-    """Which lag behind the present ones, the more the slower the average decays."""
+    """Averaged weights lag behind the current ones, the more the slower the average decays."""
     start = small_classifier().network.state_dict()["conv_stem.weight"]
     distances = []
     for ema_decay in (0, 1e-9, 0.3, 1):

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def averaged_model(network: nn.Module, ema_decay: float) -> AveragedModel:
-    """A running average of a network's weights and buffers that starts from its present ones.
+    """A running average of a network's weights and buffers that starts from its current ones.
 
     After each step of training, ``update_parameters(network)`` moves it: average ← d · average + (1 − d) · network,
     with d = min(ema_decay, n / (9 + n)) at the n-th step, so that the first weights are soon forgotten. Integer buffers

@@ -82,12 +82,12 @@ def photo_batches(
     Args:
         data: the photos.
         vocabulary: the units of tags.
-        view: how photos are shown.
+        view: the range of views of a photo.
         batch_size: photos in a batch of one process.
         seed: determines the order and the views.
         epoch: from 0; every epoch has its own order and views.
         first: number of the first batch; those before it are skipped without being read.
-        share: of this process; all processes together go through all photos.
+        share: the share of this process; all processes together go through all photos.
         workers: processes that decode photos; 0: this process decodes them.
     """
     order = epoch_order(len(data), batch_size=batch_size, seed=seed, epoch=epoch, share=share)
@@ -165,9 +165,9 @@ def make_example(
 
     Args:
         photo: its name and tags.
-        content: of its file; a text is the reason why there is none.
+        content: the content of its file, or a text that says why there is none.
         vocabulary: the units of tags.
-        view: how the photo is shown.
+        view: the range of views.
         random: see `train.views.show_photo`.
     """
     source = vocabulary.source_index(photo.source)

@@ -25,7 +25,7 @@ def find_photos(root: str | Path, *splits: str) -> list[Path]:
 
     Args:
         root: the folder that holds ``images`` and ``groundTruth``.
-        splits: of ``train``, ``val`` and ``test``.
+        splits: some of ``train``, ``val`` and ``test``.
 
     Raises:
         ValueError: there is no such split, or it has no photos.

@@ -39,9 +39,9 @@ class EdgeTraining:
         batch_size: crops in a step.
         crop: side of a crop in pixels.
         learning_rate: the highest, of the new layers; the backbone's is a fifth of it.
-        weight_decay: of the optimiser.
+        weight_decay: weight decay of the optimiser.
         positive: weight of an edge pixel, relative to one without an edge.
-        ema_decay: of the running average of weights over steps.
+        ema_decay: decay of the running average of weights over steps.
         seed: determines everything that is random.
     """
 

@@ -66,7 +66,7 @@ def compute_features(
         path: the file, ``.npy``; its progress is beside it, ``.json``.
         data: the photos; if a name, a file's size or its time of change differs, all features are computed again.
         vocabulary: the units of tags.
-        view: how photos are shown.
+        view: the range of views of a photo.
         frozen_features: computes features (B, …) from pixels (B, 3, crop, crop) uint8.
         views: random views of each photo; without a seed one, which is not random.
         seed: determines the views.

@@ -94,7 +94,7 @@ def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
     """The classes that each word means, by the rules of this module.
 
     Args:
-        nouns: of WordNet.
+        nouns: WordNet's nouns.
         classes: the synset of each output unit.
     """
     under: dict[str, set[int]] = {}

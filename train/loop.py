@@ -54,12 +54,12 @@ def train_tags(
     training: TagTraining,
     device: str = "auto",
 ) -> Path:
-    """Train a classifier, and keep it with the state of the run in a folder, from which a stopped run is resumed.
+    """Train a classifier and write it to a folder, with the state from which a stopped run is resumed.
 
     Args:
         output: the folder of the checkpoint (see `grounding.checkpoint`); ``training/`` in it holds the state, the log,
             a picture of the curves and the list of photos that could not be read.
-        model: whose network is trained, with a new head.
+        model: the classifier whose network is trained, with a new head.
         data: tagged photos.
         validation: photos for validation; None: a fiftieth of the photos is held out, but none of shards.
         words: highest number of words that are learned, the most frequent ones.
@@ -101,7 +101,7 @@ def train_tags(
 
 @contextmanager
 def _flushed_denormals() -> Iterator[None]:
-    """Make the CPU take numbers that are almost zero for zero while the block runs; computing with them is slow."""
+    """Let the CPU treat denormal numbers as zero within the block, since computing with them is slow."""
     are_flushed = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)
     torch.set_flush_denormal(True)
     try:
@@ -141,7 +141,7 @@ def _missing_photos(run: Run) -> list[str]:
 
 
 def _with_features(run: Run, state: TrainingState, progress: "Progress") -> Run:
-    """The run with features of its photos in files, which the frozen part computes once, in their place."""
+    """Replace the photos of a run by features, which the frozen part of the network computes once for each photo."""
     training = run.training
 
     def features(name: str, source: BatchSource, views: int, seed: int | None) -> BatchSource:
@@ -165,7 +165,7 @@ def _with_features(run: Run, state: TrainingState, progress: "Progress") -> Run:
 
 
 def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Board) -> None:
-    """Take the steps that are left, and log, validate and save on the way."""
+    """Take the remaining steps, and log, validate and save on the way."""
     bar = progress.add_task("training", total=run.steps, completed=state.step, about="")
     losses: list[Tensor] = []
     started = time.perf_counter()
@@ -221,7 +221,7 @@ def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
 
 
 def _without_exchange(parallel: nn.Module) -> AbstractContextManager[None]:
-    """The context in which processes accumulate gradients, and do not exchange them yet."""
+    """A context in which processes accumulate gradients without exchanging them."""
     return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else nullcontext()
 
 
@@ -231,7 +231,7 @@ def _validates_after(run: Run, step: int) -> bool:
 
 
 def _log_row(run: Run, state: TrainingState, losses: list[Tensor], seconds: float) -> Row:
-    """A row of the log: the mean loss of the last steps, and their speed without what was saved and measured between.
+    """A row of the log: the mean loss of the last steps, and their speed without validation and saving.
 
     Raises:
         ValueError: the loss is not finite.
@@ -249,7 +249,7 @@ def _log_row(run: Run, state: TrainingState, losses: list[Tensor], seconds: floa
 
 
 def _validate(run: Run, source: BatchSource, state: TrainingState) -> Row:
-    """Validate the averaged weights, or the present ones without an average; returns columns of the log."""
+    """Validate the averaged weights, or the current ones if no average is kept; returns columns of the log."""
     result = validate(run.evaluated, source, run.known)
     state.note_unreadable(result.unreadable)
     if isinstance(state.schedule, ReduceLROnPlateau):

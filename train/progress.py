@@ -57,7 +57,7 @@ class Board:
         """Open the files.
 
         Args:
-            folder: of the files; None: write none.
+            folder: the folder of the files; None writes none.
             first: the step at which the run starts or is resumed; what an interrupted run wrote after it is dropped.
 
         Raises:

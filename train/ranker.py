@@ -35,7 +35,7 @@ FEATURE_COUNT = 16  # of a candidate
 
 @dataclass(frozen=True)
 class _Job:
-    """The request for samples of one photo, for another process."""
+    """The job of another process: to draw samples of one photo."""
 
     dataset: str  # coco or bsds
     folder: str

@@ -26,8 +26,8 @@ class TagTraining:
         optimiser: ``sgd`` or ``adamw``.
         learning_rate: at the start (``plateau``) or at its highest (``cosine``).
         head_learning_rate_factor: the learning rate of the new head, relative to ``learning_rate``.
-        momentum: of ``sgd``.
-        weight_decay: of the optimiser.
+        momentum: momentum of ``sgd``.
+        weight_decay: weight decay of the optimiser.
         schedule: ``plateau``: divide the learning rate by ten whenever the validation loss has stopped falling;
             ``cosine``: raise it linearly for the first tenth of all steps, then lower it to 0 along a cosine.
         patience: number of validations without a lower loss after which ``plateau`` still waits.
@@ -36,7 +36,7 @@ class TagTraining:
         crop: see `train.views.View`.
         views: random views of each photo whose features are computed, with ``trained=head``.
         batch_norm: ``train``: its statistics follow the batches; ``frozen``: they stay as they are.
-        ema_decay: of the running average of weights over steps, such as 0.999; 0: no average.
+        ema_decay: decay of the running average of weights over steps, such as 0.999; 0: no average.
         precision: ``single``, ``bfloat16``, or ``auto``: bfloat16 on a GPU that computes with it, else single.
         compile: use `torch.compile`.
         tensorboard: also write TensorBoard's files.

@@ -46,13 +46,13 @@ def shard_batches(
     Args:
         data: the shards.
         vocabulary: the units of tags.
-        view: how photos are shown.
+        view: the range of views of a photo.
         batch_size: photos in a batch of one process.
         seed: determines the order and the views; None: the shards' own order, and the whole photo.
         epoch: from 0; every epoch has its own order and views.
         first: number of the first batch; photos of those before it are read, but not decoded.
         count: number of batches in the epoch; None: all photos without a seed, and endlessly many with one.
-        share: of this process; all processes together go through all shards.
+        share: the share of this process; all processes together go through all shards.
         workers: processes that read and decode, at most one for each shard; 0: this process does.
 
     Raises:

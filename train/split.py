@@ -57,7 +57,7 @@ class _Tracer(Tracer):
 
 
 def _follow_the_mode(graph: fx.Graph) -> None:
-    """Make functions such as dropout read the mode of the module, of which the tracer recorded the present value."""
+    """Make functions such as dropout follow the module's mode; the tracer recorded its value as a constant."""
     for node in list(graph.nodes):
         if node.op == "call_function" and "training" in _parameters(node.target):
             with graph.inserting_before(node):

@@ -19,7 +19,7 @@ from grounding.files import write_file
 from grounding.messages import one_line
 from train.curves import Row
 
-# JSON stands for a tensor by its name, for one whose channels are contiguous in memory, and for a dictionary by pairs.
+# Keys of JSON objects that stand for a tensor (its name), a tensor in channels-last layout, and a dictionary (pairs).
 _TENSOR, _CHANNELS_LAST, _PAIRS = "__tensor__", "__channels_last__", "__pairs__"
 
 
@@ -32,7 +32,7 @@ class TrainingState:
     schedule: LRScheduler
     average: AveragedModel | None  # running average of the weights, where one is kept
     step: int = 0  # steps done
-    rows: list[Row] = field(default_factory=list)  # of the log
+    rows: list[Row] = field(default_factory=list)  # rows of the log
     # An ordered set of lines, one for each photo that cannot be read.
     unreadable: dict[str, None] = field(default_factory=dict)
 
@@ -65,8 +65,8 @@ def resume_training(path: Path, state: TrainingState, settings: dict[str, Any], 
 
     Args:
         path: the file.
-        state: of the run as it was before its first step; overwritten.
-        settings: of the run.
+        state: the state of the run before its first step; it is overwritten.
+        settings: the settings of the run.
         run: the file or folder to delete where somebody wants to start again; for the error message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Views: how a photo is shown to the network (scaled, padded by its mirror image, cropped, mirrored at random)."""
+"""Views of photos, as the network sees them: scaled, padded by their mirror image, cropped, mirrored at random."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -113,7 +113,7 @@ def _is_around(character: str) -> bool:
 
 
 def lemmatise_tags(tags: Iterable[str]) -> dict[str, str]:
-    """For each different tag its words in the form in which phrases are matched, joined by spaces.
+    """Lemmatise each different tag: its words, joined by spaces, in the form in which phrases are matched.
 
     "ice creams" becomes "ice cream" and "men" becomes "man"; a tag that can be a noun is read as one. Function words
     are left out ("statue of liberty" becomes "statue liberty"), as phrases are matched without them, unless the tag

@@ -9,15 +9,15 @@ from eval.tables.cells import count, percent
 from eval.tables.rows import PhotoSet
 
 MEASURES = (
-    "R@K is the share of phrases with a correct box (IoU .5 or more) among the first K; bound, among all boxes. "
-    "The column for IoU .75 is R@1 with the stricter overlap, and mean IoU is that of the first box. Reached is "
-    "the share of the winning probability that arrives at the layer where attention is read, averaged over "
-    "phrases; most of the rest is lost at neurons that only their bias keeps active."
+    "R@K is the share of phrases with a correct box (IoU of .5 or more) among the first K boxes, and the bound is "
+    'the share with one among all boxes. "R@1, IoU .75" asks for the stricter overlap, and mean IoU is that of the '
+    "first box. Reached is the share of the winning probability that arrives at the layer where attention is read, "
+    "averaged over phrases; most of the rest is lost at neurons that only their bias keeps active."
 )
 SCORES = (
-    "mAP depends on how scores of different phrases compare. Raw scores S_R / A_R^γ are what compares with the "
-    "paper. Calibrated scores are divided by the sum of the attention map (mass), or replaced by one over the "
-    "rank (rank)."
+    "mAP depends on how scores of different phrases compare. Raw scores S_R / A_R^γ are those that can be compared "
+    "with the paper. Calibrated scores are divided by the sum of the attention map (mass), or replaced by one over "
+    "the rank (rank)."
 )
 TRAINING = (
     "Training: the default classifier learned its words from the captions of 7,555 photos of Flickr30k's train "

@@ -23,7 +23,7 @@ class Edges:
 
 
 def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """An image in another size (width, height), without aliasing."""
+    """Resize an image to (width, height), without aliasing."""
     if (image.shape[1], image.shape[0]) == size:
         return image
     enlarging = cv2.INTER_CUBIC if image.ndim == 3 else cv2.INTER_LINEAR

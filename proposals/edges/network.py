@@ -125,7 +125,7 @@ def side_losses(logits: Tensor, consensus: Tensor, *, positive: float, weights: 
         logits: (B, 1 + 5, H, W), the fused ones first.
         consensus: (B, 1, H, W), the share of people who drew an edge there, in [0, 1]; negative where nobody looked.
         positive: weight of an edge pixel, where one without an edge has 1.
-        weights: of the outputs, six of them.
+        weights: weights of the six outputs.
     """
     counts = (consensus >= 0).to(logits.dtype)
     target = consensus.clamp(min=0)

@@ -22,13 +22,13 @@ def find_candidates(partition: Partition, hierarchy: Hierarchy, counts: Sequence
     two parts together are the region before.
 
     Args:
-        partition: of the photo.
+        partition: the photo's superpixels.
         hierarchy: over the partition.
-        counts: how many singles, pairs, triplets and 4-tuples at most.
+        counts: the greatest numbers of singles, pairs, triplets and 4-tuples.
     """
     found: list[list[tuple[int, ...]]] = [[] for _ in counts]
     found[0].append((len(hierarchy.parents) - 1,))
-    beside: dict[int, set[int]] = {len(hierarchy.parents) - 1: set()}  # of each region that stands, its neighbours
+    beside: dict[int, set[int]] = {len(hierarchy.parents) - 1: set()}  # the neighbours of each current region
     for region, parts, neighbours_of_parts in _splits(partition, hierarchy):
         for neighbour in beside.pop(region):
             beside[neighbour].discard(region)
@@ -64,7 +64,7 @@ def _add_groups(
 
 
 def _splits(partition: Partition, hierarchy: Hierarchy) -> Iterator[tuple[int, list[int], list[list[int]]]]:
-    """From the top, each region, its two parts, and the neighbours of each part when the region has just split."""
+    """Yield each region from the top, its two parts, and the neighbours of each part just after the split."""
     leaves = partition.count
     children = hierarchy.children
     ends = np.concatenate([partition.pairs, partition.pairs[:, ::-1]])
@@ -92,13 +92,13 @@ def _neighbours(children, offsets, touching):  # type: ignore[no-untyped-def]
     starts, stops = np.full(2 * leaves - 1, 0), np.full(2 * leaves - 1, 0)
     neighbours = np.empty(16 * len(touching) + 16, np.int64)
     used = 0
-    region_of = np.full(2 * leaves - 1, -1)  # a step towards the region that holds one by now; -1 where it stands
-    counted = np.full(2 * leaves - 1, -1)  # the region whose neighbour one was last counted as
+    region_of = np.full(2 * leaves - 1, -1)  # union-find: a larger region around this one; -1 for current ones
+    counted = np.full(2 * leaves - 1, -1)  # the last region that this one was counted as a neighbour of
     for index in range(len(children)):
         for side in range(2):
             part = children[index, side]
             starts[part] = used
-            # A superpixel's neighbours are the graph's, a region's are those of its two parts.
+            # Neighbours of a superpixel come from the graph, and those of a region from its two parts.
             for source in range(1 if part < leaves else 2):
                 if part < leaves:
                     first, last = offsets[part], offsets[part + 1]

@@ -52,9 +52,9 @@ def group(partition: Partition, hierarchies: Sequence[Hierarchy], counts: Sequen
     """The candidates of all hierarchies, with holes filled and near duplicates removed.
 
     Args:
-        partition: of the photo.
+        partition: the photo's superpixels.
         hierarchies: over the partition; the first gives contours their strength.
-        counts: how many singles, pairs, triplets and 4-tuples of each hierarchy: four rows, a column each.
+        counts: numbers of singles, pairs, triplets and 4-tuples: four rows, with a column for each hierarchy.
 
     The sixteen features are, with lengths relative to the photo's side √(hw) and areas to the photo's: the contour
     strength at which the last part appears and at which the first disappears, the area of the smallest part over that

@@ -21,7 +21,7 @@ LONGEST_SIDE = 640  # pixels
 MOST_SUPERPIXELS = 2000
 MOST_RANKED = 5000  # candidates that are ranked for diversity
 MCG_SCALES = (2.0, 1.0, 0.5)
-# How many singles, pairs, triplets and 4-tuples: of the combined hierarchy, then of each scale from fine to coarse.
+# Numbers of singles, pairs, triplets and 4-tuples: for the combined hierarchy, then for each scale, fine to coarse.
 MCG_CANDIDATES = ((90, 900, 200, 500), (2000, 700, 5000, 3000), (300, 700, 5000, 10_000), (300, 200, 300, 4000))
 SCG_CANDIDATES = ((700,), (4000,), (6000,), (3000,))
 
@@ -98,7 +98,7 @@ class MCG:
         loaded = load_image(image)
         height, width = loaded.shape[-2:]
         pixels = shrink(loaded, self.longest_side)
-        del loaded  # large, and no longer needed
+        del loaded  # frees memory
         rows, columns = pixels.shape[:2]
         if min(rows, columns) < SMALLEST:
             return to_segments(Groups.none(), np.zeros(0), np.zeros((rows, columns), np.int32), (height, width))
@@ -160,7 +160,7 @@ def to_segments(groups: Groups, scores: Reals, superpixels: NDArray[np.int32], s
         groups: N of them, best first.
         scores: (N,).
         superpixels: (h, w), of the photo or of a smaller copy.
-        size: of the photo.
+        size: (height, width) of the photo in pixels.
     """
     rows, columns = superpixels.shape
     stretch = np.array([size[1] / columns, size[0] / rows] * 2)

@@ -11,7 +11,7 @@ from proposals.mcg.trees import higra as hg
 
 @dataclass(frozen=True, eq=False)
 class Borders:
-    """Which of n superpixels touch which, in CSR form, and how strong the contours between them are."""
+    """The neighbours of n superpixels, in CSR form, with the contour strength between them."""
 
     offsets: Ints  # (n + 1,)
     neighbours: Ints
@@ -66,7 +66,7 @@ def outline(intervals: Ints, order: Ints, borders: Borders) -> Outlines:
     Args:
         intervals: (N, 4, 2), the parts of each candidate, as intervals of the order; empty where there are fewer.
         order: superpixels.
-        borders: of all superpixels.
+        borders: the borders of all superpixels.
     """
     count = len(borders.areas)
     offsets, members, boxes = _fill_holes(intervals, order, borders.offsets, borders.neighbours, borders.boxes)
@@ -90,9 +90,9 @@ def _fill_holes(intervals, order, offsets, neighbours, boxes):  # type: ignore[n
     starts = np.full(total + 1, 0)
     members = np.empty(1024 + total * 16, np.int64)
     extents = np.empty((total, 4), np.float64)
-    owner = np.full(count, -1)  # the candidate that a superpixel was last counted to
-    outside = np.full(count, -1)  # the candidate that a superpixel was last found to lie outside of
-    seen = np.full(count, -1)  # the search that last came by
+    owner = np.full(count, -1)  # the last candidate that a superpixel belonged to
+    outside = np.full(count, -1)  # the last candidate that a superpixel was found to lie outside of
+    seen = np.full(count, -1)  # the last search that reached a superpixel
     stack = np.empty(count, np.int64)
     found = np.empty(count, np.int64)  # superpixels of the candidate, solid ones first
     search = 0

@@ -21,8 +21,8 @@ class Forest:
 
     roots: NDArray[np.int32]  # (T,), the first node of each tree
     features: NDArray[np.int16]  # (M,), the feature that a node compares; -1 at a leaf
-    thresholds: NDArray[np.float32]  # (M,); up to it, left
-    children: NDArray[np.int32]  # (M, 2), left and right
+    thresholds: NDArray[np.float32]  # (M,); features up to this value go left
+    children: NDArray[np.int32]  # (M, 2), the left and the right child
     values: NDArray[np.float32]  # (M,), the prediction of a leaf
 
     def __call__(self, features: NDArray[np.float32]) -> Reals:
@@ -116,10 +116,10 @@ def diversify(groups: Groups, scores: Reals, areas: Reals, *, theta: float, coun
 
     Args:
         groups: N candidates.
-        scores: of the groups, (N,).
-        areas: of the superpixels, (n,).
+        scores: (N,), one for each group.
+        areas: (n,), pixels of each superpixel.
         theta: θ, from 0 (diversity alone) to 1 (scores alone).
-        count: how many to take at most.
+        count: the greatest number of candidates to take.
 
     Returns:
         Indices of the chosen groups, best first, and their new scores.

@@ -42,7 +42,7 @@ def from_fields(fields: dict[str, Any], form: str | None, size: tuple[int, int])
     Args:
         fields: the variables.
         form: one of ``FORMS``; None for the usual one.
-        size: of the photo.
+        size: (height, width) of the photo in pixels.
 
     Raises:
         ValueError: there are no proposals, or they have another type or shape.

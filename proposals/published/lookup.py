@@ -24,7 +24,7 @@ class Published:
         path: a folder with a file for each photo, which has the photo's name and ``.mat``, ``.txt`` or ``.csv``; or
             the ``.mat`` of a data set, with cell arrays ``images`` (names of photos), ``boxes`` or ``bbs``, and perhaps
             their scores.
-        form: of boxes: ``xyxy`` as in our records, ``xyxy_inclusive`` (from 1, with the last pixel),
+        form: form of boxes: ``xyxy`` as in our records, ``xyxy_inclusive`` (from 1, with the last pixel),
             ``yxyx_inclusive`` (up, left, down, right) or ``xywh`` (from 1). None is ``xyxy`` for text and, for
             MATLAB files, the usual one (see `proposals.published.conversion.from_fields`).
         count: number of regions of each photo at most, the best first; None for all.

@@ -34,7 +34,7 @@ def read_matlab(path: Path) -> dict[str, Any]:
             if content[126:128] != b"IM":  # the end of the header of v5, and the order of bytes
                 raise ValueError("its first bytes are of neither version (save files of older versions again with -v7)")
             variables = {name: value for name, value in _arrays(_elements(memoryview(content)[128:])) if name}
-    except Exception as error:  # a damaged file fails in every way
+    except Exception as error:  # a damaged file can raise any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot be read as a MATLAB file, v5 or v7.3: {reason}") from None
     return variables
@@ -111,7 +111,7 @@ def _from_hdf5(node: Any) -> Any:
     import h5py
 
     if isinstance(node, h5py.Group):
-        names = [name for name in node if name[0] != "#" and name != "masks"]  # MCG's masks are huge, its labels enough
+        names = [name for name in node if name[0] != "#" and name != "masks"]  # huge; MCG's labels suffice
         return {n: _from_hdf5(node[n]) for n in names if isinstance(node.get(n, getlink=True), h5py.HardLink)}
     kind = node.attrs.get("MATLAB_class", b"")
     if node.attrs.get("MATLAB_empty", 0):  # its data are the shape
