@@ -134,7 +134,7 @@ def test_the_notes_stand_above_our_tables(page):
     for text in (
         "no random sample of their split",
         "few-shot supervision",
-        "γ of each method was chosen among 0, 0.25",
+        "γ of each method was chosen from 0, 0.25",
     ):
         assert text in section
 

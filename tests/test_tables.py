@@ -180,7 +180,7 @@ def test_notes_say_which_photos_what_training_and_how_settings_were_chosen():
     assert "55.2 % of them (rest of val, 753 photos: 46.7 %; test, 1,000 photos: 50.2 %)" in text
     assert "were also chosen with the boxes of these very photos. Settings chosen on boxed photos are few-shot" in text
     assert (
-        "γ of each method was chosen among 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos." in text
+        "γ of each method was chosen from 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos." in text
     )
     assert TRAINING in text
 
@@ -201,7 +201,7 @@ def test_different_grids_of_gamma_are_told_apart():
     gamma = replace(other.manifest.gamma, grid=(), chosen_on="the command line")
     other = replace(other, manifest=replace(other.manifest, gamma=gamma))
     assert gamma_notes([one, other]) == [
-        "γ of each method was chosen among 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos. (one)",
+        "γ of each method was chosen from 0, 0.25 on 247 photos. γ was chosen with the boxes of these photos. (one)",
         "γ of each method was given by the command line. γ was chosen with the boxes of these photos. (other)",
     ]
 

@@ -89,7 +89,7 @@ def gamma_notes(results: Sequence[Result]) -> list[str]:
         if (gamma := result.manifest.gamma) is None:
             continue
         grid = ", ".join(f"{value:g}" for value in gamma.grid)
-        chosen = f"was chosen among {grid} on {gamma.chosen_on}" if grid else f"was given by {gamma.chosen_on}"
+        chosen = f"was chosen from {grid} on {gamma.chosen_on}" if grid else f"was given by {gamma.chosen_on}"
         lines.append((f"γ of each method {chosen}. {result.manifest.supervision}", result))
     return _labelled(lines)
 
