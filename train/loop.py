@@ -81,7 +81,9 @@ def train_tags(
     if not isinstance(data, TaggedPhotos | TaggedShards):
         raise ValueError("no tagged photos: choose data=tagged, data=tagged_folder or data=shards")
     if keep is not None and training.trained != "head":
-        raise ValueError(f"keep={keep} needs task.training.trained=head: other training would spoil the units that are kept")
+        raise ValueError(
+            f"keep={keep} needs task.training.trained=head: other training would spoil the units that are kept"
+        )
     folder = Path(output)
     with _flushed_denormals(), join_processes(device) as (share, own_device):
         run, state = prepare_run(
@@ -238,7 +240,9 @@ def _log_row(run: Run, state: TrainingState, losses: list[Tensor], seconds: floa
     """
     loss = mean_over_processes(run.share, torch.stack(losses).mean()).item()
     if not math.isfinite(loss):
-        raise ValueError(f"the loss is {loss} at step {state.step}: lower task.training.learning_rate, or set task.training.clip")
+        raise ValueError(
+            f"the loss is {loss} at step {state.step}: lower task.training.learning_rate, or set task.training.clip"
+        )
     return {
         "step": state.step,
         "epoch": state.step / run.steps_per_epoch,

@@ -72,5 +72,6 @@ def error_analysis(path: Path) -> str:
     return (
         "Each row replaces one part of the method by an oracle: the word by the best one in the photo's captions,\n"
         "or the map by 1 inside the true boxes and 0 outside. The difference from the first row is what this\n"
-        f"part costs.\n\n{table}\nPhrases whose greatest attention lies in one of their boxes: {points}. Command: `{command}`.\n"
+        f"part costs.\n\n{table}\nPhrases whose greatest attention lies in one of their boxes: {points}. "
+        f"Command: `{command}`.\n"
     )
