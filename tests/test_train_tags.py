@@ -142,7 +142,7 @@ def test_photos_that_cannot_be_read_are_listed_and_do_not_stop_training(photos, 
         ({"training": {"resize": (40,)}}, r"training\.resize must be two sides"),
         ({"least": 100}, "no tag has 100 photos or more"),
         ({"words": 1}, "vocabulary: size must be from 2"),
-        ({"keep": 3}, r"keep=3 needs training\.trained=head"),
+        ({"keep": 3}, r"keep=3 needs task\.training\.trained=head"),
     ],
 )
 def test_settings_that_make_no_sense_get_one_clear_line(photos, tmp_path, change, message):
@@ -169,7 +169,7 @@ def test_the_folder_of_another_run_is_refused(photos, finished, tmp_path):
 
 def test_a_training_that_diverges_says_what_to_change(photos, tmp_path):
     training = replace(TINY, learning_rate=1000, momentum=1, batch_norm="frozen")
-    with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower training\.learning_rate, or set training\.clip"):
+    with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower task\.training\.learning_rate, or set task\.training\.clip"):
         train_small(photos, tmp_path / "model", training)
 
 
