@@ -169,7 +169,9 @@ def test_the_folder_of_another_run_is_refused(photos, finished, tmp_path):
 
 def test_a_training_that_diverges_says_what_to_change(photos, tmp_path):
     training = replace(TINY, learning_rate=1000, momentum=1, batch_norm="frozen")
-    with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower task\.training\.learning_rate, or set task\.training\.clip"):
+    with pytest.raises(
+        ValueError, match=r"loss is (nan|inf).*: lower task\.training\.learning_rate, or set task\.training\.clip"
+    ):
         train_small(photos, tmp_path / "model", training)
 
 
