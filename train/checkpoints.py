@@ -3,7 +3,6 @@
 from grounding.checkpoint import save_checkpoint
 from grounding.files import write_file
 from grounding.messages import printable
-from grounding.models import LITE2
 from train.distributed import gather
 from train.model import add_original_units
 from train.preparation import Run
@@ -48,6 +47,5 @@ def _save_model(run: Run, state: TrainingState) -> None:
         classifier,
         settings=run.settings,
         metrics={name: value for name, value in state.rows[-1].items() if name != "photos_per_second"},
-        only_head=run.training.trained == "head" and classifier.architecture == LITE2,
         half=run.training.half,
     )

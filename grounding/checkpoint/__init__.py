@@ -2,9 +2,9 @@
 
 | file | content |
 |---|---|
-| ``model.safetensors`` | the weights, of the head alone where the others are packaged; the metrics as metadata |
+| ``model.safetensors`` | the weights, without those that are packaged; the metrics as metadata |
 | ``vocabulary.tsv`` | words and their output units (see `grounding.vocabulary.read_vocabulary`) |
-| ``settings.json`` | architecture, normalisation, attention layer, hyperparameters of training (`CheckpointSettings`) |
+| ``settings.json`` | architecture, normalisation, attention layer, pooling and hyperparameters (`CheckpointSettings`) |
 | ``metrics.json`` | quality of the classifier |
 
 All of them hold weights and plain values. Nothing is unpickled, and nothing is imported by a name in a checkpoint.

@@ -1,11 +1,12 @@
 """Reading checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
-from grounding.checkpoint.network import build_network, describe_mismatch, stored_tensors
+from grounding.checkpoint.network import build_network, describe_mismatch, head_tensors, storable_tensors
 from grounding.checkpoint.settings import SETTINGS, VOCABULARY, WEIGHTS, CheckpointSettings, read_settings
 from grounding.messages import one_line
 from grounding.models import Classifier, head_of
@@ -20,6 +21,7 @@ def load_checkpoint(
     layer: str | None = None,
     window: int | Literal["as trained"] | None = "as trained",
     short_side: int | None = None,
+    output_stride: int | Literal["as trained"] | None = "as trained",
 ) -> Classifier:
     """Load the classifier of a checkpoint, in evaluation mode.
 
@@ -28,6 +30,7 @@ def load_checkpoint(
         layer: the module at which attention stops; None for the one in the checkpoint.
         window: width of the sliding classifier's window in cells; None for a classifier that sees the whole photo.
         short_side: pixels to which a photo's shorter side is scaled; None for the size in the checkpoint.
+        output_stride: pixels a cell of the last map, 8, 16 or 32; None for the network's own stride.
 
     Raises:
         ValueError: there is no such checkpoint, or it is damaged.
@@ -38,6 +41,8 @@ def load_checkpoint(
     """
     folder = _find(checkpoint)
     settings = read_settings(folder / SETTINGS)
+    if output_stride != "as trained":
+        settings = replace(settings, architecture=replace(settings.architecture, output_stride=output_stride))
     vocabulary = read_vocabulary(folder / VOCABULARY)
     tensors = _read_weights(folder / WEIGHTS)
     try:
@@ -57,6 +62,7 @@ def load_checkpoint(
         std=settings.std,
         short_side=settings.short_side if short_side is None else short_side,
         architecture=settings.architecture,
+        pooling=settings.pooling,
     )
 
 
@@ -87,12 +93,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _set_weights(network: nn.Module, tensors: dict[str, Tensor], units: int, settings: CheckpointSettings) -> None:
-    """Copy the stored tensors into a network of `build_network`.
+    """Copy the stored tensors into a network of `build_network`; those that are not stored are the base's.
 
     Raises:
         ValueError: the tensors are those of another network, or are not finite.
     """
-    expected = stored_tensors(network, units, settings)  # views of the network's own tensors
+    storable = storable_tensors(network, units, settings)  # views of the network's own tensors
+    needed = storable.keys() if settings.base is None else {*head_tensors(network, units), *tensors}
+    expected = {name: value for name, value in storable.items() if name in needed}
     head = head_of(network, units)[0] + ".weight"
     found = tensors[head].shape if head in tensors else expected[head].shape
     if found != expected[head].shape and found[1:] == expected[head].shape[1:]:
@@ -106,6 +114,7 @@ def _set_weights(network: nn.Module, tensors: dict[str, Tensor], units: int, set
         if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
         expected[name].copy_(value)
-        if settings.kept:  # the packaged rows get the precision of the stored ones, with which they compete
+        if settings.kept and name in head_tensors(network, units):
+            # The packaged rows get the precision of the stored ones, with which they compete.
             rows = state[name][-settings.kept :]
             rows.copy_(rows.to(value.dtype))

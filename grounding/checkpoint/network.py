@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from grounding.architectures import build
 from grounding.checkpoint.settings import BASE_UNITS, CheckpointSettings
-from grounding.models import build, efficientnet_lite2, head_of, put_head
+from grounding.models import efficientnet_lite2, head_of, put_head
 
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}  # types in which weights may be stored
 
@@ -22,7 +23,7 @@ def build_network(settings: CheckpointSettings, units: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         if settings.base is None:
             return build(settings.architecture, units)
-        network = efficientnet_lite2()
+        network = efficientnet_lite2(settings.architecture.output_stride)
         packaged = head_of(network, BASE_UNITS)[1]
         put_head(network, BASE_UNITS, units)
     if settings.kept >= units:
@@ -49,13 +50,17 @@ def count_kept_units(network: nn.Module, units: int) -> int:
     return BASE_UNITS if is_same else 0
 
 
-def stored_tensors(network: nn.Module, units: int, settings: CheckpointSettings) -> dict[str, Tensor]:
-    """The tensors of a network that its checkpoint stores: all, or the rows of the head's own units."""
-    if settings.base is None:
-        return network.state_dict()
-    prefix = head_of(network, units)[0] + "."
+def storable_tensors(network: nn.Module, units: int, settings: CheckpointSettings) -> dict[str, Tensor]:
+    """All tensors of a network as a checkpoint may store them: of the head, the rows of its own units alone."""
+    tensors = network.state_dict()
     own_units = units - settings.kept
-    return {name: value[:own_units] for name, value in network.state_dict().items() if name.startswith(prefix)}
+    return tensors | {name: tensors[name][:own_units] for name in head_tensors(network, units)}
+
+
+def head_tensors(network: nn.Module, units: int) -> list[str]:
+    """The names of the head's tensors, which every checkpoint stores."""
+    path, head = head_of(network, units)
+    return [f"{path}.{name}" for name in head.state_dict()]
 
 
 def describe_mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

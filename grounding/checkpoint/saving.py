@@ -12,10 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grounding.checkpoint.network import build_network, count_kept_units, describe_mismatch, stored_tensors
-from grounding.checkpoint.settings import BASE, METRICS, SETTINGS, VOCABULARY, WEIGHTS, CheckpointSettings
+from grounding.checkpoint.network import (
+    build_network,
+    count_kept_units,
+    describe_mismatch,
+    head_tensors,
+    storable_tensors,
+)
+from grounding.checkpoint.settings import BASE, METRICS, SETTINGS, VOCABULARY, WEIGHTS, CheckpointSettings, is_lite2
 from grounding.files import write_file
-from grounding.models import LITE2, Classifier
+from grounding.models import Classifier
 from grounding.vocabulary import format_vocabulary
 
 
@@ -25,10 +31,12 @@ def save_checkpoint(
     *,
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    only_head: bool,
     half: bool,
 ) -> None:
     """Write a checkpoint, or replace the weights and metrics of one with the same settings and vocabulary.
+
+    Of an EfficientNet-Lite2, whose ImageNet weights are packaged, only the head and the tensors that differ from the
+    packaged ones are written, and of the head only the units that are not the packaged ones.
 
     A new folder appears only when it is complete. In an existing folder, each file is replaced as a whole, and files
     that do not belong to the checkpoint stay.
@@ -38,7 +46,6 @@ def save_checkpoint(
         classifier: a classifier whose architecture is known.
         settings: hyperparameters and data of the training, plain values for JSON.
         metrics: quality of the classifier, plain values for JSON.
-        only_head: store the last layer alone; all other weights must be those of the packaged EfficientNet-Lite2.
         half: store weights in half precision, except the statistics of batch norm and tensors with values too large.
 
     Raises:
@@ -47,12 +54,8 @@ def save_checkpoint(
     """
     from safetensors.torch import save
 
-    described = _describe(classifier, settings, only_head)
-    _check_loadable(classifier, described)
-    tensors = {
-        name: _as_stored(name, value, half)
-        for name, value in stored_tensors(classifier.network, classifier.vocabulary.size, described).items()
-    }
+    described = _describe(classifier, settings)
+    tensors = {name: _as_stored(name, value, half) for name, value in _stored_tensors(classifier, described).items()}
     metrics_text = _as_json("metrics", dict(metrics))
     weights_and_metrics = {
         WEIGHTS: save(tensors, {"metrics": metrics_text}),
@@ -73,15 +76,11 @@ def save_checkpoint(
         _write_files(folder, weights_and_metrics | vocabulary_and_settings)
 
 
-def _describe(classifier: Classifier, training: Mapping[str, Any], only_head: bool) -> CheckpointSettings:
+def _describe(classifier: Classifier, training: Mapping[str, Any]) -> CheckpointSettings:
     architecture = classifier.architecture
     if architecture is None:
         raise ValueError("a classifier whose architecture has no name in torchvision or timm cannot be saved")
-    if only_head and architecture != LITE2:
-        raise ValueError(
-            f"only_head=true is for {LITE2}, whose other weights are packaged, not for {architecture}: "
-            "use only_head=false"
-        )
+    has_base = is_lite2(architecture)
     try:
         return CheckpointSettings(
             architecture=architecture,
@@ -90,16 +89,21 @@ def _describe(classifier: Classifier, training: Mapping[str, Any], only_head: bo
             mean=classifier.mean,
             std=classifier.std,
             short_side=classifier.short_side,
-            base=BASE if only_head else None,
-            kept=count_kept_units(classifier.network, classifier.vocabulary.size) if only_head else 0,
+            base=BASE if has_base else None,
+            kept=count_kept_units(classifier.network, classifier.vocabulary.size) if has_base else 0,
             training=dict(training),
+            pooling=classifier.pooling,
         )
     except ValueError as error:
         raise ValueError(f"the classifier cannot be saved: {error}") from None
 
 
-def _check_loadable(classifier: Classifier, settings: CheckpointSettings) -> None:
-    """Check that `load_checkpoint` will accept the checkpoint and restore the same network."""
+def _stored_tensors(classifier: Classifier, settings: CheckpointSettings) -> dict[str, Tensor]:
+    """The tensors from which `load_checkpoint` restores the network: those of the head, and all that are not packaged.
+
+    Raises:
+        ValueError: the network is not the one that its settings describe, or holds NaN or infinity.
+    """
     units = classifier.vocabulary.size
     rebuilt = build_network(settings, units)
     state, expected = classifier.network.state_dict(), rebuilt.state_dict()
@@ -109,11 +113,13 @@ def _check_loadable(classifier: Classifier, settings: CheckpointSettings) -> Non
     for name, value in state.items():
         if not value.isfinite().all():
             raise ValueError(f"{name} of the network holds NaN or infinity and is not saved")
-    for name in expected.keys() - stored_tensors(rebuilt, units, settings).keys():
-        if not torch.equal(state[name].cpu(), expected[name]):
-            raise ValueError(
-                f"only_head=true would lose {name}, which differs from the packaged weights: use only_head=false"
-            )
+    tensors = storable_tensors(classifier.network, units, settings)
+    if settings.base is None:
+        return tensors
+    head = head_tensors(rebuilt, units)
+    return {
+        name: value for name, value in tensors.items() if name in head or not torch.equal(value.cpu(), expected[name])
+    }
 
 
 def _as_stored(name: str, value: Tensor, half: bool) -> Tensor:
