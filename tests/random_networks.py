@@ -176,7 +176,9 @@ class RandomNetwork(nn.Module):
     def bottleneck(self) -> None:
         narrow = self.projected(self.last)
         wide = self.activated(self.add(nn.Conv2d(3, 4, 1), (narrow,), "linear"), (nn.ReLU,))
-        deep = self.activated(self.add(nn.Conv2d(4, 4, 3, padding=1, groups=4), (wide,), "linear"), (nn.ReLU6,))
+        dilation = self.random.choice([1, 2])
+        depthwise = nn.Conv2d(4, 4, 3, padding=dilation, dilation=dilation, groups=4)
+        deep = self.activated(self.add(depthwise, (wide,), "linear"), (nn.ReLU6,))
         summed = self.add(None, (self.projected(deep), narrow), "sum", is_projection=True)
         self.last = self.activated(self.add(nn.Conv2d(3, 4, 3, padding=1), (summed,), "linear"), (nn.ReLU,))
 

@@ -74,7 +74,7 @@ def train_small(photos, output, training=TINY, model=None, **options):
         torch.set_num_threads(threads)
 
 
-def train_in_process(photos, output, training, killed_at=None):
+def train_in_process(photos, output, training, killed_at=None, keep=None):
     """Train in a process of its own, which kills itself where it would take the step with the given number."""
     learn = train.loop._learn
 
@@ -84,7 +84,7 @@ def train_in_process(photos, output, training, killed_at=None):
         return learn(run, state, batch)
 
     train.loop._learn = learn_or_die
-    train_small(photos, output, training)
+    train_small(photos, output, training, keep=keep)
 
 
 def read_weights(folder):

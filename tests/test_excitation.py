@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from random_networks import RandomNetwork, layer_of, networks, photo, priors, winning_probability
 from torch import nn
 
-from grounding.attention import ExcitationBackprop
+from grounding.attention import CAM, ExcitationBackprop
 
 seeds = st.integers(0, 2**16)
 
@@ -127,6 +127,43 @@ def test_a_batch_equals_a_loop(network, seed, words_per_pass):
         assert maps.shape == (len(target), 6, 5)
         for expected, found in zip(one_by_one, maps, strict=True):
             torch.testing.assert_close(found, expected)
+
+
+class Bottlenecks(nn.Module):
+    """An inverted bottleneck with a skip below a classifier, as in EfficientNet-Lite; its stages may be dilated."""
+
+    def __init__(self, dilation):
+        super().__init__()
+        torch.manual_seed(3)
+        same = {"padding": dilation, "dilation": dilation}
+        self.stem = nn.Sequential(nn.Conv2d(2, 6, 3, **same), nn.ReLU6(), nn.Conv2d(6, 3, 1))
+        self.deep = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU6(), nn.Conv2d(8, 8, 3, **same, groups=8), nn.ReLU6())
+        self.project = nn.Conv2d(8, 3, 1)
+        self.last = nn.Sequential(nn.Conv2d(3, 8, 3, **same), nn.ReLU6())
+        self.fc = nn.Linear(8, 3)
+        self.double().eval()
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc(self.last(x + self.project(self.deep(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("window", [None, 1])
+@pytest.mark.parametrize("signed", ["clamp", "compose"])
+def test_a_dilated_network_sees_four_photos_side_by_side_as_the_plain_one_sees_each(window, signed):
+    """Cells of even and odd rows and columns never meet where every kernel is dilated by 2."""
+    plain, dilated = Bottlenecks(1), Bottlenecks(2)
+    x, targets = photo(1), [torch.arange(3)]
+    woven = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(dilated(woven), plain(x))
+    for options in ({"contrastive": True}, {"contrastive": False}):
+        maps = [
+            ExcitationBackprop(network, "stem.1", signed=signed, window=window, **options).unclipped(images, targets)[0]
+            for network, images in ((plain, x), (dilated, woven))
+        ]
+        torch.testing.assert_close(maps[1], maps[0].repeat_interleave(2, 1).repeat_interleave(2, 2) / 4)
+    cams = [CAM(plain, "last.1")(x, targets)[0], CAM(dilated, "last.1")(woven, targets)[0]]
+    torch.testing.assert_close(cams[1], cams[0].repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
 def test_a_window_as_large_as_the_map_is_global_pooling():

@@ -20,6 +20,7 @@ from tag_runs import (
 
 EMA = replace(TINY, optimiser="adamw", learning_rate=0.001, ema_decay=0.9, save_every=3)
 PLATEAU = replace(TINY, schedule="plateau", validate_every=2, accumulation_steps=2, clip=5.0, save_every=3)
+PLACES = replace(EMA, trained="blocks.3", pooling="lse", distil=0.5, colour=0.3, accumulation_steps=2)
 KILLED_AT = 7  # of ten steps; the second epoch's third
 
 
@@ -34,12 +35,13 @@ def last_step(folder):
     return int(read_log(folder)[-1]["step"])
 
 
-@pytest.mark.parametrize("training", [EMA, PLATEAU], ids=["ema", "plateau"])
+@pytest.mark.parametrize("training", [EMA, PLATEAU, PLACES], ids=["ema", "plateau", "places"])
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbroken_one(photos, tmp_path, training):
-    assert run_process(train_in_process, photos, tmp_path / "killed", training, KILLED_AT) == -signal.SIGKILL
+    keep = 1 if training.distil else None
+    assert run_process(train_in_process, photos, tmp_path / "killed", training, KILLED_AT, keep) == -signal.SIGKILL
     assert last_step(tmp_path / "killed") == 6
-    killed = train_small(photos, tmp_path / "killed", training)
-    whole = train_small(photos, tmp_path / "whole", training)
+    killed = train_small(photos, tmp_path / "killed", training, keep=keep)
+    whole = train_small(photos, tmp_path / "whole", training, keep=keep)
     assert last_step(killed) == 10
     assert_same_weights(read_weights(whole), read_weights(killed))
     assert read_log(whole) == read_log(killed)

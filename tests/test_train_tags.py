@@ -142,7 +142,15 @@ def test_photos_that_cannot_be_read_are_listed_and_do_not_stop_training(photos, 
         ({"training": {"resize": (40,)}}, r"training\.resize must be two sides"),
         ({"least": 100}, "no tag has 100 photos or more"),
         ({"words": 1}, "vocabulary: size must be from 2"),
-        ({"keep": 3}, r"keep=3 needs task\.training\.trained=head"),
+        ({"keep": 3}, r"keep=3 needs task\.training\.trained=head, or task\.training\.distil above 0"),
+        ({"training": {"distil": 1.0}}, r"distil=1\.0 needs task\.keep, whose units it is for: set it to 0"),
+        (
+            {"training": {"distil": 1.0, "trained": "head"}, "keep": 3},
+            r"distil=1\.0 needs training of more than the head",
+        ),
+        ({"training": {"pooling": "max"}}, r"training\.pooling must be average or lse or attention, got 'max'"),
+        ({"training": {"sharpness": 0.0}}, r"training: sharpness must be from"),
+        ({"training": {"colour": 2.0}}, r"training: colour must be from"),
     ],
 )
 def test_settings_that_make_no_sense_get_one_clear_line(photos, tmp_path, change, message):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from train.views import View, mirror_indices, show_photo
+from train.views import View, jitter, mirror_indices, show_photo
 
 VIEW = View((12, 16), 10)
 
@@ -87,6 +87,37 @@ def test_a_squeezed_copy_comes_back_to_its_aspect():
     assert middle.any(1).sum() == 20
     assert middle.any(0).sum() == 20
     assert np.array_equal(seen[:20], middle[:20][::-1])
+
+
+@given(st.integers(0, 99))
+def test_colours_are_changed_in_the_window_that_would_be_seen_without_it(seed):
+    photo = Image.fromarray(np.random.default_rng(0).integers(80, 160, (20, 30, 3), np.uint8))
+    plain = show_photo(photo, VIEW, np.random.default_rng(seed)).astype(float)
+    assert np.array_equal(show_photo(photo, View((12, 16), 10, 0.0), np.random.default_rng(seed)), plain)
+    changed = show_photo(photo, View((12, 16), 10, 0.2), np.random.default_rng(seed)).astype(float)
+    assert not np.array_equal(changed, plain)
+    means = changed.mean((1, 2)) / plain.mean((1, 2))
+    assert (means > 0.75).all()
+    assert (means < 1.25).all()
+    assert np.corrcoef(plain.sum(0).flat, changed.sum(0).flat)[0, 1] > 0.95  # of the same places
+    whole = View((12, 16), 10, 0.2).whole
+    assert np.array_equal(show_photo(photo, whole, None), show_photo(photo, VIEW.whole, None))
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [
+        ((1, 1, 1), [[50, 100, 150]]),
+        ((1.5, 1, 1), [[75, 150, 225]]),
+        ((0, 1, 1), [[0, 0, 0]]),
+        ((1, 0, 1), [[91, 91, 91]]),  # the mean of the grey photo
+        ((1, 1, 0), [[91, 91, 91]]),  # .299 · 50 + .587 · 100 + .114 · 150
+        ((1, 1, 2), [[9, 109, 209]]),
+    ],
+)
+def test_factors_multiply_brightness_contrast_and_saturation(factors, expected):
+    photo = Image.fromarray(np.full((2, 2, 3), [50, 100, 150], np.uint8))
+    assert np.asarray(jitter(photo, *factors))[0, :1].tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.weights)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the inputs are features that were computed before, rather than pixels."""
+        return self.inputs.dtype != torch.uint8
+
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory, from which a GPU can fetch it while it computes; the loader calls this."""
         return Batch(

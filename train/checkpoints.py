@@ -40,7 +40,7 @@ def save_run(run: Run, state: TrainingState, *, with_model: bool) -> None:
 def _save_model(run: Run, state: TrainingState) -> None:
     """Write the checkpoint with the averaged weights, or the current ones if no average is kept."""
     classifier = run.evaluated.classifier
-    if run.keep is not None:
+    if run.keep is not None and not run.training.distil:  # with distillation the head has these units already
         classifier = add_original_units(classifier, run.original, run.keep)
     save_checkpoint(
         run.folder,

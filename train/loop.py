@@ -66,8 +66,9 @@ def train_tags(
         least: lowest number of photos with a word that is learned.
         lemmatise: bring tags into the form in which phrases are matched ("dogs" becomes "dog"); false where they are
             lemmas already.
-        keep: with ``trained=head``: keep the model's own units, after the new ones. A word in both vocabularies means
-            the new unit where at least ``keep`` photos had it, and otherwise the model's own. None: drop them.
+        keep: keep the model's own units, after the new ones. A word in both vocabularies means the new unit where at
+            least ``keep`` photos had it, and otherwise the model's own. None: drop them. Where more than the head is
+            trained, ``training.distil`` keeps the features that these units need.
         training: hyperparameters.
         device: ``auto``, ``cpu``, ``cuda`` …
 
@@ -80,10 +81,7 @@ def train_tags(
     """
     if not isinstance(data, TaggedPhotos | TaggedShards):
         raise ValueError("no tagged photos: choose data=tagged, data=tagged_folder or data=shards")
-    if keep is not None and training.trained != "head":
-        raise ValueError(
-            f"keep={keep} needs task.training.trained=head: other training would spoil the units that are kept"
-        )
+    _check_kept_units(keep, training)
     folder = Path(output)
     with _flushed_denormals(), join_processes(device) as (share, own_device):
         run, state = prepare_run(
@@ -99,6 +97,19 @@ def train_tags(
         )
         _train(run, state)
     return folder
+
+
+def _check_kept_units(keep: int | None, training: TagTraining) -> None:
+    """Check that units are kept by a training that does not spoil them."""
+    trains_head_alone = training.trained == "head"
+    if keep is not None and not trains_head_alone and not training.distil:
+        raise ValueError(
+            f"keep={keep} needs task.training.trained=head, or task.training.distil above 0: other training would "
+            "spoil the units that are kept"
+        )
+    if training.distil and (keep is None or trains_head_alone):
+        reason = "task.keep, whose units it is for" if keep is None else "training of more than the head"
+        raise ValueError(f"task.training.distil={training.distil} needs {reason}: set it to 0")
 
 
 @contextmanager
@@ -207,9 +218,7 @@ def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
     parts = batch.split(training.accumulation_steps)
     for number, part in enumerate(parts, 1):
         with _without_exchange(run.parallel) if number < len(parts) else nullcontext():
-            responses = run.network.respond(part, run.parallel)
-            losses = batch_loss(responses, part.units, part.sources, part.weights, run.known)
-            loss = losses.sum() / len(batch)
+            loss = _photo_losses(run, part).sum() / len(batch)
             loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     if training.clip is not None:
@@ -220,6 +229,18 @@ def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
     if state.average is not None:
         state.average.update_parameters(run.network.classifier.network)
     return total
+
+
+def _photo_losses(run: Run, batch: Batch) -> Tensor:
+    """The loss of each photo, (B,): that of its tags and, with a teacher, the divergence of the model's own units."""
+    network = run.network
+    inputs = network.trained_inputs(batch)
+    responses = network.respond(inputs, run.parallel, has_features=batch.has_features)
+    losses = batch_loss(responses[:, : network.learned], batch.units, batch.sources, batch.weights, run.known)
+    if network.teacher is None:
+        return losses
+    weights = run.training.distil * batch.weights.to(losses.device)
+    return losses + weights * network.divergences(inputs, responses)
 
 
 def _without_exchange(parallel: nn.Module) -> AbstractContextManager[None]:

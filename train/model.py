@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from grounding.messages import one_line
-from grounding.models import Classifier, head_of, with_units
+from grounding.models import AVERAGE, Classifier, head_of, with_units
 from grounding.vocabulary import Vocabulary
 from train.batches import Batch
 from train.counting import TagCounts
+from train.distillation import build_teacher, divergence
+from train.places import respond_at_places
 from train.recipe import TagTraining
-from train.split import split
+from train.split import changed_network, split
 from train.state import seed_torch
 
 
@@ -24,7 +26,9 @@ class TrainedNetwork:
     classifier: Classifier
     head: nn.Module  # its last layer, which is new
     frozen: nn.Module | None  # the part below, whose weights stay as they are; None: everything is trained
-    trained: nn.Module  # the rest: responses = trained(frozen(pixels))
+    trained: nn.Module  # the rest: responses = trained(frozen(pixels)), pooled over places as in training
+    learned: int  # number of units that are learned from tags; any others above them are the model's own
+    teacher: nn.Module | None  # the trained part as it was before training, for the model's own units
     device: torch.device
     precision: torch.dtype  # of the computation: bfloat16 or float32
     mean: Tensor  # (3, 1, 1), of pixels in 0 … 255
@@ -50,28 +54,45 @@ class TrainedNetwork:
     def trained_inputs(self, batch: Batch) -> Tensor:
         """The inputs of the trained part for a batch: features, computed now or before, or normalised pixels."""
         inputs = batch.inputs.to(self.device, non_blocking=True)
-        if inputs.dtype != torch.uint8:
-            return inputs.float()  # features that were computed before
+        if batch.has_features:
+            return inputs.float()
         return self.normalise(inputs) if self.frozen is None else self.frozen_features(inputs)
 
-    def respond(self, batch: Batch, part: nn.Module) -> Tensor:
+    def respond(self, inputs: Tensor, part: nn.Module, *, has_features: bool) -> Tensor:
         """The responses (B, units) to a batch.
 
         Args:
-            batch: photos, or features.
+            inputs: the batch's `trained_inputs`.
             part: the trained part, or a module that wraps it.
+            has_features: whether the batch holds features that were computed before.
         """
-        inputs = self.trained_inputs(batch)
-        has_features = batch.inputs.dtype != torch.uint8
-        with nullcontext() if has_features else self.autocast():  # a head alone is fast in any precision
+        is_fast = has_features and self.classifier.pooling == AVERAGE  # as a head that runs once, in any precision
+        with nullcontext() if is_fast else self.autocast():
             responses: Tensor = part(inputs)
         return responses.float()
 
+    def divergences(self, inputs: Tensor, responses: Tensor) -> Tensor:
+        """For each photo, the divergence of its responses of the model's own units from those before training, (B,)."""
+        if self.teacher is None:
+            raise ValueError("the network has no teacher")
+        with torch.no_grad(), self.autocast():
+            expected: Tensor = self.teacher(inputs)
+        return divergence(responses[:, self.learned :], expected.float())
 
-def build_network(model: Classifier, counts: TagCounts, training: TagTraining, device: torch.device) -> TrainedNetwork:
+
+def build_network(
+    model: Classifier, counts: TagCounts, training: TagTraining, device: torch.device, keep: int | None = None
+) -> TrainedNetwork:
     """Give a copy of a classifier a new head for the counted tags, and cut it where training starts.
 
     The head's bias starts from the frequencies of the tags, and weights outside the trained part take no gradient.
+
+    Args:
+        model: the classifier; it is left as it was.
+        counts: the words that are learned.
+        training: hyperparameters.
+        device: the device of the network.
+        keep: see `train.loop.train_tags`; with ``training.distil`` the head has the model's own units from the start.
 
     Raises:
         ValueError: the network cannot be cut there, takes no photos of this size, or ends in an activation function.
@@ -85,27 +106,52 @@ def build_network(model: Classifier, counts: TagCounts, training: TagTraining, d
     _, head = head_of(classifier.network, vocabulary.size)
     if isinstance(head.bias, Tensor):
         head.bias.data.copy_(torch.logit(counts.frequencies.clamp(1e-6, 0.999)))
+    teacher = None
+    if training.distil and keep is not None:
+        classifier = add_original_units(classifier, model, keep)
+        teacher = build_teacher(model.network, training.trained, device)
     window = last_map_size(classifier.network, training.crop)
-    if model.window is not None:
+    if training.pooling != "average":  # the softmax over single places is the gradient of log-sum-exp
+        classifier = replace(classifier, window=1)
+    elif model.window is not None:
         classifier = replace(classifier, window=window)
+    classifier = replace(classifier, pooling=training.place_pooling)
     classifier.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = cut_network(classifier, training, device)
+    network = cut_network(classifier, training, device, vocabulary.size, teacher)
     trained = {id(weight) for weight in network.trained.parameters()}
     for weight in classifier.network.parameters():
         weight.requires_grad_(id(weight) in trained)
     return network
 
 
-def cut_network(classifier: Classifier, training: TagTraining, device: torch.device) -> TrainedNetwork:
+def cut_network(
+    classifier: Classifier,
+    training: TagTraining,
+    device: torch.device,
+    learned: int,
+    teacher: nn.Module | None = None,
+) -> TrainedNetwork:
     """The parts of a classifier, which has a head for each of its vocabulary's units, that training distinguishes.
 
+    Args:
+        classifier: the classifier.
+        training: hyperparameters.
+        device: the classifier's device.
+        learned: number of units that are learned from tags, the first ones of the head.
+        teacher: see `TrainedNetwork`.
+
     Raises:
-        ValueError: the network cannot be cut where ``training.trained`` says.
+        ValueError: the network cannot be cut where ``training.trained`` says, or its head cannot be applied at places.
     """
     path, head = head_of(classifier.network, classifier.vocabulary.size)
+    change = None
+    if training.pooling != "average":
+        change = respond_at_places(classifier.network, path, training.place_pooling, learned)
     frozen, trained = None, classifier.network.train()
     if training.trained != "all":
-        frozen, trained = split(classifier.network, path if training.trained == "head" else training.trained)
+        frozen, trained = split(classifier.network, path if training.trained == "head" else training.trained, change)
+    elif change is not None:
+        trained = changed_network(classifier.network, change)
     uses_bfloat16 = training.precision == "bfloat16" or (
         training.precision == "auto"
         and device.type == "cuda"
@@ -116,6 +162,8 @@ def cut_network(classifier: Classifier, training: TagTraining, device: torch.dev
         head,
         frozen,
         trained,
+        learned,
+        teacher,
         device,
         precision=torch.bfloat16 if uses_bfloat16 else torch.float32,
         mean=torch.tensor(classifier.mean, device=device)[:, None, None] * 255,

@@ -84,13 +84,14 @@ def prepare_run(
     counts = _count_tags(data, words, folder / "training" / COUNTS, share)
     photo_count = sum(counts.photos)
     steps_per_epoch = -(-photo_count // training.batch_size)
-    network = build_network(model, counts, training, device)
+    network = build_network(model, counts, training, device, keep)
     optimiser = build_optimiser(network, training)
     schedule = build_schedule(optimiser, training, steps_per_epoch * training.epochs)
     average, evaluated = None, network
     if training.ema_decay:
         average = averaged_model(network.classifier.network, training.ema_decay)
-        evaluated = cut_network(replace(network.classifier, network=average.module), training, device)
+        averaged = replace(network.classifier, network=average.module)
+        evaluated = cut_network(averaged, training, device, network.learned)
     source = _source(data, counts, training, share)
     run = Run(
         folder=folder,

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from grounding.limits import check_limits
+from grounding.models import AVERAGE, POOLINGS, Pooling
 from train.views import View, check_view
 
 CHOICES = {
+    "pooling": POOLINGS,
     "optimiser": ("sgd", "adamw"),
     "schedule": ("plateau", "cosine"),
     "batch_norm": ("train", "frozen"),
@@ -20,6 +22,11 @@ class TagTraining:
     Args:
         trained: ``all`` of the network, its ``head`` alone (over features that are computed once), or the path of the
             module from which on weights are trained; those below stay as they are.
+        pooling: ``average``: the head sees the mean over places of the last map. ``lse`` and ``attention``: it sees
+            every place, and its responses there are pooled (see `train.pooling`).
+        sharpness: r of ``lse`` and ``attention``: near 0 they are the average, and for a great r the maximum.
+        distil: with ``keep``, where more than the head is trained: weight of the divergence between the responses of
+            the model's own units before and in training, which keeps their features from drifting.
         epochs: passes through the data.
         batch_size: photos in a step, of all processes together.
         accumulation_steps: number of parts in which a batch is computed one after the other, to save memory.
@@ -34,6 +41,7 @@ class TagTraining:
         clip: highest norm of the gradient; None: no limit.
         resize: see `train.views.View`.
         crop: see `train.views.View`.
+        colour: see `train.views.View`.
         views: random views of each photo whose features are computed, with ``trained=head``.
         batch_norm: ``train``: its statistics follow the batches; ``frozen``: they stay as they are.
         ema_decay: decay of the running average of weights over steps, such as 0.999; 0: no average.
@@ -48,6 +56,9 @@ class TagTraining:
     """
 
     trained: str = "all"
+    pooling: str = "average"
+    sharpness: float = 1.0
+    distil: float = 0.0
     epochs: int = 3
     batch_size: int = 64
     accumulation_steps: int = 1
@@ -61,6 +72,7 @@ class TagTraining:
     clip: float | None = None
     resize: tuple[int, int] = (256, 256)
     crop: int = 224
+    colour: float = 0.0
     views: int = 4
     batch_norm: str = "train"
     ema_decay: float = 0.0
@@ -76,6 +88,9 @@ class TagTraining:
     def __post_init__(self) -> None:
         check_limits(
             "training",
+            sharpness=(self.sharpness, 1e-3, 1e3),
+            distil=(self.distil, 0, 1e6),
+            colour=(self.colour, 0, 1),
             epochs=(self.epochs, 1, 100_000),
             batch_size=(self.batch_size, 1, 1_000_000),
             accumulation_steps=(self.accumulation_steps, 1, 10_000),
@@ -100,4 +115,9 @@ class TagTraining:
     @property
     def view(self) -> View:
         """The view of photos for training."""
-        return View((self.resize[0], self.resize[1]), self.crop)
+        return View((self.resize[0], self.resize[1]), self.crop, self.colour)
+
+    @property
+    def place_pooling(self) -> Pooling:
+        """The pooling of responses at places, as a checkpoint records it."""
+        return Pooling(self.pooling, self.sharpness) if self.pooling != "average" else AVERAGE

@@ -9,12 +9,19 @@ from torch import fx, nn
 from grounding.attention.trace import Tracer
 from grounding.messages import one_line
 
+GraphChange = Callable[[fx.Graph], None]
 
-def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
+
+def split(network: nn.Module, layer: str, change: GraphChange | None = None) -> tuple[nn.Module, nn.Module]:
     """Cut a network where the module ``layer`` begins; returns its lower and its upper part.
 
     The network computes ``upper(lower(images))``. The parts share its weights, and follow ``train()`` and ``eval()`` as
     it does.
+
+    Args:
+        network: any network that ``torch.fx`` can trace.
+        layer: the path of the module.
+        change: changes the traced graph before it is cut (see `train.places`).
 
     Raises:
         ValueError: there is no such module, ``torch.fx`` cannot trace the network, or a path leads around the module.
@@ -28,15 +35,8 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
     if not layer or layer not in dict(network.named_modules()):
         names = ", ".join(name for name, _ in network.named_children())
         raise ValueError(f"{where}: no such module; there are all, head, and parts of {names}")
-    try:
-        graph = _Tracer().trace(network)
-    except Exception as error:  # whatever the network's own code raises on a tracer's proxies
-        raise ValueError(f"{where}: torch.fx cannot trace the network: {one_line(error)}") from None
-    _follow_the_mode(graph)
-    photos = next(node for node in graph.nodes if node.op == "placeholder")
-    answer = next(node for node in graph.nodes if node.op == "output").args[0]
-    if not isinstance(answer, fx.Node):
-        raise ValueError(f"{where}: the network returns a structure, not one tensor of output units")
+    graph = _trace(network, where, change)
+    photos, answer = _ends(graph, where)
     inside = {node for node in graph.nodes if _is_in(node, layer)}
     entries = (outer for node in graph.nodes if node in inside for outer in node.all_input_nodes if outer not in inside)
     boundary = next(entries, None)
@@ -47,6 +47,37 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
         raise ValueError(f"{where}: there are ways around this module; choose one that all goes through")
     below = _between(graph, photos, boundary)
     return _part(network, graph, below, photos, boundary), _part(network, graph, above, boundary, answer)
+
+
+def changed_network(network: nn.Module, change: GraphChange) -> nn.Module:
+    """A network with a change of its graph, whole; it shares the network's weights, and follows its mode.
+
+    Raises:
+        ValueError: ``torch.fx`` cannot trace the network, or the change is refused.
+    """
+    graph = _trace(network, "training.trained=all", change)
+    photos, answer = _ends(graph, "training.trained=all")
+    return _part(network, graph, _between(graph, photos, answer), photos, answer)
+
+
+def _trace(network: nn.Module, where: str, change: GraphChange | None) -> fx.Graph:
+    try:
+        graph = _Tracer().trace(network)
+    except Exception as error:  # whatever the network's own code raises on a tracer's proxies
+        raise ValueError(f"{where}: torch.fx cannot trace the network: {one_line(error)}") from None
+    _follow_the_mode(graph)
+    if change is not None:
+        change(graph)
+    return graph
+
+
+def _ends(graph: fx.Graph, where: str) -> tuple[fx.Node, fx.Node]:
+    """The nodes of the photos and of the network's answer."""
+    photos = next(node for node in graph.nodes if node.op == "placeholder")
+    answer = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(answer, fx.Node):
+        raise ValueError(f"{where}: the network returns a structure, not one tensor of output units")
+    return photos, answer
 
 
 class _Tracer(Tracer):

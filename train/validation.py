@@ -38,13 +38,14 @@ def validate(network: TrainedNetwork, source: BatchSource, known: Tensor | None)
     """
     network.trained.eval()
     loss, readable, ranked = 0.0, 0.0, 0
-    units = network.classifier.vocabulary.size
+    units = network.learned
     scores, truth = [torch.zeros(0, units)], [torch.zeros(0, units, dtype=torch.bool)]
     unreadable: list[str] = []
     with torch.no_grad():
         for batch in batches_in_order(source):
             unreadable += batch.unreadable
-            responses = network.respond(batch, network.trained)
+            inputs = network.trained_inputs(batch)
+            responses = network.respond(inputs, network.trained, has_features=batch.has_features)[:, :units]
             loss += float(batch_loss(responses, batch.units, batch.sources, batch.weights, known).double().sum())
             readable += float(batch.weights.sum())
             if ranked * source.share.world_size < MAX_RANKED_PHOTOS:

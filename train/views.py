@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,13 @@ class View:
         resize: lowest and highest side in pixels of the square to which the photo is scaled, after padding with its
             mirror image.
         crop: side in pixels of the random window that the network sees; half of the windows are mirrored.
+        colour: greatest relative change of brightness, contrast and saturation, from 0 to 1. Their factors are drawn
+            from 1 − colour to 1 + colour.
     """
 
     resize: tuple[int, int]
     crop: int
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         check_view(self.resize, self.crop)
@@ -27,7 +30,7 @@ class View:
     @property
     def whole(self) -> "View":
         """The view for validation: the whole square, scaled to the side of the window."""
-        return View((self.crop, self.crop), self.crop)
+        return View((self.crop, self.crop), self.crop)  # in its own colours
 
 
 def check_view(resize: Sequence[int], crop: int) -> None:
@@ -54,8 +57,9 @@ def show_photo(
 
     Args:
         photo: in RGB.
-        view: from which side and window are drawn.
-        random: the generator that draws them; None: the smallest side and the central window, not mirrored.
+        view: from which side, window and colours are drawn.
+        random: the generator that draws them; None: the smallest side and the central window, not mirrored and
+            in their own colours.
         original_size: (height, width) of the original, where the photo is a copy with another aspect ratio.
 
     Shapes:
@@ -66,17 +70,27 @@ def show_photo(
     original_height, original_width = original_size or (photo.height, photo.width)
     scale = side / max(original_height, original_width)
     width, height = max(1, round(original_width * scale)), max(1, round(original_height * scale))
-    pixels = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2))
+    resized = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2)
     top = left = (side - view.crop) // 2
     is_mirrored = False
     if random is not None:
         top, left = (int(start) for start in random.integers(0, side - view.crop + 1, 2))
         is_mirrored = random.random() < 0.5
+        if view.colour:  # drawn last, so that the window does not depend on it
+            resized = jitter(resized, *random.uniform(1 - view.colour, 1 + view.colour, 3))
+    pixels = np.asarray(resized)
     rows = mirror_indices(height, side)[top : top + view.crop]
     columns = mirror_indices(width, side)[left : left + view.crop]
     if is_mirrored:
         columns = columns[::-1]
     return np.ascontiguousarray(pixels[rows[:, None], columns].transpose(2, 0, 1))
+
+
+def jitter(photo: Image.Image, brightness: float, contrast: float, saturation: float) -> Image.Image:
+    """Multiply a photo's brightness, its contrast and its saturation by factors, in this order; 1 changes nothing."""
+    photo = ImageEnhance.Brightness(photo).enhance(brightness)
+    photo = ImageEnhance.Contrast(photo).enhance(contrast)
+    return ImageEnhance.Color(photo).enhance(saturation)
 
 
 def mirror_indices(length: int, side: int) -> NDArray[np.int64]:
