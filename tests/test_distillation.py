@@ -108,3 +108,34 @@ def test_without_distillation_the_head_has_the_learned_units_alone():
     assert network.learned == network.classifier.vocabulary.size == 3
     with pytest.raises(ValueError, match="has no teacher"):
         network.divergences(torch.zeros(1), torch.zeros(1, 3))
+
+
+def test_the_model_s_own_units_keep_their_weights_to_the_bit():
+    model = lively_classifier()
+    network = build_network(model, COUNTS, replace(TRAINING, pooling="lse"), CPU, keep=1)
+    with torch.no_grad():
+        for weight in network.head.parameters():
+            weight += 1
+    learned = network.head.weight[:3].clone()
+    network.hold_own_units(model)
+    assert torch.equal(network.head.weight[3:], model.network.classifier.weight)
+    assert torch.equal(network.head.bias[3:], model.network.classifier.bias)
+    assert torch.equal(network.head.weight[:3], learned)
+
+
+def test_words_start_from_the_weights_of_a_checkpoint_that_knows_them():
+    first = build_network(small_classifier(), COUNTS, replace(TRAINING, distil=0.0), CPU).classifier
+    words = [TaggedPhoto("a", ("green", "blue")), TaggedPhoto("b", ("tabby",)), TaggedPhoto("c", ())]
+    counts = count_tags_of_photos(words, size=9, least=1, lemmatise=False)
+    started = build_network(small_classifier(), counts, replace(TRAINING, distil=0.0), CPU, start=first).classifier
+    fresh = build_network(small_classifier(), counts, replace(TRAINING, distil=0.0), CPU).classifier
+    for word, (unit,) in started.vocabulary.units.items():
+        expected, row = (first, first.vocabulary.units[word][0]) if word in first.vocabulary else (fresh, unit)
+        assert torch.equal(started.network.classifier.weight[unit], expected.network.classifier.weight[row]), word
+        assert torch.equal(started.network.classifier.bias[unit], expected.network.classifier.bias[row]), word
+
+
+def test_words_do_not_start_from_a_network_with_other_features():
+    other = replace(small_classifier(), network=torch.nn.Sequential(torch.nn.Linear(3, 1000)))
+    with pytest.raises(ValueError, match="other features"):
+        build_network(small_classifier(), COUNTS, replace(TRAINING, distil=0.0), CPU, start=other)

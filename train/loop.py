@@ -51,6 +51,7 @@ def train_tags(
     least: int = 1,
     lemmatise: bool = True,
     keep: int | None = None,
+    start: str | None = None,
     training: TagTraining,
     device: str = "auto",
 ) -> Path:
@@ -69,6 +70,7 @@ def train_tags(
         keep: keep the model's own units, after the new ones. A word in both vocabularies means the new unit where at
             least ``keep`` photos had it, and otherwise the model's own. None: drop them. Where more than the head is
             trained, ``training.distil`` keeps the features that these units need.
+        start: a checkpoint, by folder or by name, of the same network: the words that it knows start from its weights.
         training: hyperparameters.
         device: ``auto``, ``cpu``, ``cuda`` …
 
@@ -91,6 +93,7 @@ def train_tags(
             validation,
             words=Words(words, least, lemmatise),
             keep=keep,
+            start=start,
             training=training,
             share=share,
             device=own_device,
@@ -224,6 +227,8 @@ def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
     if training.clip is not None:
         torch.nn.utils.clip_grad_norm_(trained.parameters(), training.clip)
     state.optimiser.step()
+    if run.network.teacher is not None:
+        run.network.hold_own_units(run.original)
     if not isinstance(state.schedule, ReduceLROnPlateau):
         state.schedule.step()
     if state.average is not None:

@@ -71,6 +71,13 @@ class TrainedNetwork:
             responses: Tensor = part(inputs)
         return responses.float()
 
+    def hold_own_units(self, original: Classifier) -> None:
+        """Give the model's own units, which are no part of what is learned, the weights that they had before."""
+        _, head = head_of(original.network, original.vocabulary.size)
+        with torch.no_grad():
+            for name, weight in self.head.named_parameters():
+                weight[self.learned :] = head.get_parameter(name).to(weight.device)
+
     def divergences(self, inputs: Tensor, responses: Tensor) -> Tensor:
         """For each photo, the divergence of its responses of the model's own units from those before training, (B,)."""
         if self.teacher is None:
@@ -81,7 +88,13 @@ class TrainedNetwork:
 
 
 def build_network(
-    model: Classifier, counts: TagCounts, training: TagTraining, device: torch.device, keep: int | None = None
+    model: Classifier,
+    counts: TagCounts,
+    training: TagTraining,
+    device: torch.device,
+    *,
+    keep: int | None = None,
+    start: Classifier | None = None,
 ) -> TrainedNetwork:
     """Give a copy of a classifier a new head for the counted tags, and cut it where training starts.
 
@@ -93,9 +106,11 @@ def build_network(
         training: hyperparameters.
         device: the device of the network.
         keep: see `train.loop.train_tags`; with ``training.distil`` the head has the model's own units from the start.
+        start: a classifier that was trained before; the words that it knows start from its weights.
 
     Raises:
-        ValueError: the network cannot be cut there, takes no photos of this size, or ends in an activation function.
+        ValueError: the network cannot be cut there, takes no photos of this size, ends in an activation function, or
+            has other features than ``start``.
     """
     seed_torch(training.seed)
     words, photos = counts.vocabulary.words, counts.vocabulary.counts
@@ -106,13 +121,15 @@ def build_network(
     _, head = head_of(classifier.network, vocabulary.size)
     if isinstance(head.bias, Tensor):
         head.bias.data.copy_(torch.logit(counts.frequencies.clamp(1e-6, 0.999)))
+    if start is not None:
+        start_words(classifier, start)
     teacher = None
     if training.distil and keep is not None:
         classifier = add_original_units(classifier, model, keep)
         teacher = build_teacher(model.network, training.trained, device)
     window = last_map_size(classifier.network, training.crop)
-    if training.pooling != "average":  # the softmax over single places is the gradient of log-sum-exp
-        classifier = replace(classifier, window=1)
+    if training.pooling != "average":  # attention starts from all places alike, which finds the whole of a thing
+        classifier = replace(classifier, window=None)
     elif model.window is not None:
         classifier = replace(classifier, window=window)
     classifier = replace(classifier, pooling=training.place_pooling)
@@ -169,6 +186,29 @@ def cut_network(
         mean=torch.tensor(classifier.mean, device=device)[:, None, None] * 255,
         std=torch.tensor(classifier.std, device=device)[:, None, None] * 255,
     )
+
+
+def start_words(classifier: Classifier, start: Classifier) -> None:
+    """Give the units of a classifier's words the weights of the same words of another, where each means a single unit.
+
+    Raises:
+        ValueError: the heads have different features.
+    """
+    known = [
+        (unit, start.vocabulary.units[word][0])
+        for word, (unit,) in classifier.vocabulary.units.items()
+        if len(start.vocabulary.units.get(word, ())) == 1
+    ]
+    new, old = (head_of(part.network, part.vocabulary.size)[1] for part in (classifier, start))
+    rows, old_rows = torch.tensor(known, dtype=torch.long).reshape(-1, 2).T
+    with torch.no_grad():
+        for name, weight in new.named_parameters():
+            values = old.get_parameter(name).to(weight.device, weight.dtype)
+            if values.shape[1:] != weight.shape[1:]:
+                raise ValueError(
+                    "task.start: its head has other features than that of the network: choose the same model"
+                )
+            weight[rows] = values[old_rows]
 
 
 def last_map_size(network: nn.Module, crop: int) -> int:

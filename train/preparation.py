@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from grounding.checkpoint import load_checkpoint
 from grounding.models import Classifier
 from train.averaging import averaged_model
 from train.batches import default_workers
@@ -70,6 +71,7 @@ def prepare_run(
     *,
     words: Words,
     keep: int | None,
+    start: str | None,
     training: TagTraining,
     share: Share,
     device: torch.device,
@@ -84,7 +86,8 @@ def prepare_run(
     counts = _count_tags(data, words, folder / "training" / COUNTS, share)
     photo_count = sum(counts.photos)
     steps_per_epoch = -(-photo_count // training.batch_size)
-    network = build_network(model, counts, training, device, keep)
+    started = None if start is None else load_checkpoint(checkpoint=start)
+    network = build_network(model, counts, training, device, keep=keep, start=started)
     optimiser = build_optimiser(network, training)
     schedule = build_schedule(optimiser, training, steps_per_epoch * training.epochs)
     average, evaluated = None, network
@@ -104,7 +107,7 @@ def prepare_run(
         evaluated=evaluated,
         known=counts.known.to(device) if len(counts.photos) > 1 else None,
         steps_per_epoch=steps_per_epoch,
-        settings=_settings(training, network, source, photo_count, keep),
+        settings=_settings(training, network, source, photo_count, keep, start),
         original=model,
         keep=keep,
     )
@@ -152,7 +155,12 @@ def _parallel(trained: nn.Module, training: TagTraining, share: Share) -> nn.Mod
 
 
 def _settings(
-    training: TagTraining, network: TrainedNetwork, source: BatchSource, photo_count: int, keep: int | None
+    training: TagTraining,
+    network: TrainedNetwork,
+    source: BatchSource,
+    photo_count: int,
+    keep: int | None,
+    start: str | None,
 ) -> dict[str, Any]:
     """Settings of a run, plain values; a state with other ones is of another run, and is not resumed."""
     settings = {name: value for name, value in asdict(training).items() if name not in ("workers", "save_every")}
@@ -160,6 +168,8 @@ def _settings(
     settings["photos"] = photo_count
     settings["words"] = len(source.vocabulary.words)
     settings["keep"] = keep
+    if start is not None:
+        settings["start"] = Path(start).name
     if isinstance(source.photos, TaggedShards):  # the order of whose photos depends on the readers
         settings |= {"workers": source.workers, "processes": source.share.world_size}
     return settings
