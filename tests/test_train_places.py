@@ -1,5 +1,6 @@
 """Training over places, and with distillation, on photos of one colour each, whose tags name the colour."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -30,16 +31,18 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("trained", ["head", "blocks.3", "all"])
+@pytest.mark.parametrize(("trained", "epochs", "rate"), [("head", 12, 0.06), ("blocks.3", 2, 0.003), ("all", 2, 0.003)])
 @pytest.mark.parametrize("pooling", ["lse", "attention"])
-def test_a_head_learned_over_places_attends_from_all_places_alike(photos, tmp_path, trained, pooling):
+def test_a_head_learned_over_places_knows_colours_and_attends_from_all_places_alike(
+    photos, tmp_path, trained, epochs, rate, pooling
+):
     model = small_classifier()
     training = replace(TINY, trained=trained, pooling=pooling, sharpness=2.0, views=1, resize=(64, 64), crop=64)
+    training = replace(training, optimiser="adamw", learning_rate=rate, epochs=epochs, batch_norm="frozen")
     folder = train_small(photos, tmp_path / "model", training, model)
+    assert json.loads((folder / "metrics.json").read_text())["mean_ap"] > 0.9
     learned = load_checkpoint(checkpoint=folder)
     assert (learned.window, learned.pooling) == (None, Pooling(pooling, 2.0))
-    rows = read_log(folder)
-    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
     before = model.network.state_dict()
     for name, value in learned.network.state_dict().items():
         if trained == "head" and not name.startswith("classifier"):
