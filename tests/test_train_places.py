@@ -105,6 +105,7 @@ def test_the_loss_is_that_of_the_tags_and_with_a_teacher_the_weighted_divergence
         read_photos(photos, "val"),
         words=Words(100, 1, False),
         keep=1 if distil else None,
+        start=None,
         training=training,
         share=ALONE,
         device=torch.device("cpu"),
