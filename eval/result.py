@@ -17,6 +17,7 @@ from grounding.files import write_file
 
 FORMAT: Final = 2
 RECALLS = ("at_1", "at_5", "at_10", "bound")  # the fields of `Recall`
+ERRORS = ("wrong_instance", "too_small", "too_large", "elsewhere")  # the fields of `FirstBoxErrors`
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -42,6 +43,16 @@ class Recall:
     at_5: Measured
     at_10: Measured
     bound: Measured
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class FirstBoxErrors:
+    """The shares of phrases whose first box makes each error, see `eval.errors`; with R@1, they sum to 1."""
+
+    wrong_instance: Measured
+    too_small: Measured
+    too_large: Measured
+    elsewhere: Measured
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
@@ -76,6 +87,7 @@ class Subset:
     precision: MeanPrecision  # with calibrated scores, see `Manifest.calibration`
     raw_precision: MeanPrecision  # with scores S_R / A_R^γ as they are, as in the paper
     labels: Count  # over which mAP (Phrase) is the mean
+    errors: FirstBoxErrors | None = None  # None in results that were saved before errors were told apart
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
