@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from small_flickr30k import WORDS, propose_boxes, small_classifier, small_ground
 
 from eval.regions.__main__ import evaluate, read_photos
 from eval.regions.measuring import Answer, measure
-from eval.regions.photos import ade20k_photos, boxed_photos, clothing_photos, voc_photos
+from eval.regions.photos import BoxedPhoto, LabelledPhotos, ade20k_photos, boxed_photos, clothing_photos, voc_photos
 from eval.regions.result import (
     NameScores,
     RegionBoxes,
@@ -30,6 +29,7 @@ from eval.regions.tables import other_photos
 from eval.result import FirstBoxErrors, Recall
 from grounding.attention import Centre
 from grounding.quoting import quote_free_text
+from grounding.records import Regions
 
 SIZE = (30, 40)  # (height, width) of all photos here
 
@@ -64,9 +64,9 @@ def ade20k(tmp_path):
 def boxed(tmp_path):
     """Three photos, each with a box of a word that the small classifier knows, or does not."""
     photos = {}
-    for name, phrase, box in (("1", "a man", [10, 5, 30, 25]), ("2", "a cat", [0, 0, 9, 9]), ("3", "xyzzy", SIZE * 2)):
+    things = {"1": ("a man", [10, 5, 30, 25]), "2": ("a cat", [0, 0, 9, 9]), "3": ("xyzzy", [0, 0, 40, 30])}
+    for name, (phrase, box) in things.items():
         write_photo(tmp_path / "photos" / f"{name}.jpg")
-        box = box if phrase != "xyzzy" else [0, 0, 40, 30]
         photos[f"{name}.jpg"] = {"phrase": phrase, "width": 40, "height": 30, "box": box}
     (tmp_path / "things.json").write_text(json.dumps({"about": "drawn", "photos": photos}))
     return tmp_path
@@ -143,7 +143,16 @@ def test_the_centre_of_attention_points_into_what_is_at_the_centre(boxed):
     assert (man.is_centre_hit, cat.is_centre_hit, unknown.is_centre_hit) == (True, False, True)
     assert (man.is_known, cat.is_known, unknown.is_known) == (True, True, False)
     assert unknown.judged.rank == 1  # the proposals' own order: the whole photo
-    assert man.judged.first_iou == pytest.approx(torch.tensor(man.judged.first_iou).item())
+    assert cat.judged.rank is None
+
+
+def test_the_box_of_another_name_in_the_photo_is_a_wrong_instance(tmp_path):
+    write_photo(tmp_path / "a.jpg")
+    boxes = {"cat": torch.tensor([[0.0, 0, 20, 30]]), "dog": torch.tensor([[20.0, 0, 40, 30]])}
+    photos = LabelledPhotos(tmp_path, ["a.jpg"], photos=(BoxedPhoto(tmp_path / "a.jpg", SIZE, boxes),))
+    grounder = small_grounder(Centre, propose=lambda image: Regions(boxes["dog"], torch.ones(1)))
+    ((cat, dog),) = measure(grounder, photos, with_boxes=True)
+    assert (cat.judged.outcome, dog.judged.outcome) == ("wrong_instance", "correct")
 
 
 def answer(photo, name, is_hit, is_centre_hit=False):
@@ -229,10 +238,11 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: small_classifier())
     monkeypatch.setattr("proposals.MCG", lambda **settings: propose_boxes)
 
-    def run(*words, data):
-        words = (f"data={data}", *words, f"output={tmp_path / 'out'}")
+    def run(*words, data, proposals="mcg"):
+        chosen = [] if proposals is None else [f"proposals={proposals}"]
+        words = (f"data={data}", *words, *chosen, f"output={tmp_path / 'out'}")
         settings = composed(*quote_free_text(list(words)), config="regions")
-        choices = {"data": data, "model": "checkpoint", "attention": "cmwp", "proposals": "mcg"}
+        choices = {"data": data, "model": "checkpoint", "attention": "cmwp", "proposals": proposals}
         assert evaluate(settings, choices, words, tmp_path)
         (result,) = read_region_results(tmp_path / "out")
         return result, (tmp_path / "answers.csv").read_text().splitlines()
@@ -245,7 +255,10 @@ def test_boxes_are_pointed_at_and_ranked(command, boxed, capsys):
     result, lines = command(*words, data="subjects")
     manifest = result.manifest
     assert (result.name, manifest.proposals, manifest.attention) == ("c-MWP", "mcg", "cmwp")
-    assert manifest.command == "python -m eval.regions data=subjects data.path=photos data.boxes=things.json output=out"
+    assert (
+        manifest.command
+        == "python -m eval.regions data=subjects data.path=photos data.boxes=things.json proposals=mcg output=out"
+    )
     assert (manifest.data.name, manifest.data.photos, manifest.data.pairs) == ("things", 3, 3)
     assert manifest.settings["area_exponents"] == {"segments": 0.25, "boxes": 0.25}
     assert result.pointing.unknown == ("xyzzy",)
@@ -255,7 +268,7 @@ def test_boxes_are_pointed_at_and_ranked(command, boxed, capsys):
     assert "names not known: xyzzy" in capsys.readouterr().out
 
 
-def test_masks_and_boxes_without_proposals_are_only_pointed_at(command, ade20k, boxed):
+def test_masks_are_only_pointed_at(command, ade20k):
     result, lines = command(f"data.path={ade20k}", data="ade20k")
     assert (result.boxes, result.manifest.proposals, result.manifest.settings["proposals"]) == (None, None, None)
     assert result.manifest.settings["area_exponents"] is None
@@ -272,9 +285,7 @@ def test_other_data_have_no_named_regions(tmp_path):
         read_photos(composed(config="regions"))
 
 
-def test_without_proposals_the_setting_is_null():
-    assert composed("proposals=null", config="regions").proposals is None
-
-
-def test_results_with_another_name_are_other_results():
-    assert replace(example(), name="new") != example()
+def test_boxes_are_ranked_only_where_proposals_are_chosen(command, boxed):
+    words = (f"data.path={boxed / 'photos'}", f"data.boxes={boxed / 'things.json'}")
+    result, _ = command(*words, data="subjects", proposals=None)
+    assert (result.boxes, result.manifest.proposals) == (None, None)
