@@ -45,7 +45,8 @@ def write_pages(settings: Any) -> bool:
         if settings[name] is not None and not settings[name].strip():
             raise ValueError(f"{name}= is empty")
     results = read_results(settings.results)
-    region_results = [] if settings.regions in NOT_WRITTEN else read_region_results(settings.regions)
+    has_regions = settings.regions not in NOT_WRITTEN and Path(settings.regions).expanduser().is_dir()
+    region_results = read_region_results(settings.regions) if has_regions else []
     pages = {_page_path("output", settings.output): leaderboard(results)}
     if settings.tables not in NOT_WRITTEN:
         pages[_page_path("tables", settings.tables)] = results_page(results, region_results)
