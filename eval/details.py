@@ -13,8 +13,9 @@ from eval.records import Prediction
 def phrases_csv(judged: Sequence[Judged], predictions: Sequence[Prediction], *, small: float) -> str:
     """Write a table with a line for each phrase and the quality of its prediction; missing values are empty cells.
 
-    Columns: ``rank`` of the first correct box, ``within_reach``, whether any box is correct, ``iou`` of the first box,
-    ``known``, whether the model knows a word, and ``reached``, the winning probability that reached the layer.
+    Columns: ``rank`` of the first correct box, ``within_reach``, whether any box is correct, ``iou`` and ``outcome`` of
+    the first box (see `eval.errors`), ``known``, whether the model knows a word, and ``reached``, the winning
+    probability that reached the layer.
 
     Args:
         judged: the phrases, judged by a protocol.
@@ -22,7 +23,7 @@ def phrases_csv(judged: Sequence[Judged], predictions: Sequence[Prediction], *, 
         small: share of the photo below which a phrase's box is small.
     """
     head = ("photo", "sentence", "phrase", "text", "label", "types", "small", "known", "rank", "within_reach")
-    lines: list[Sequence[object]] = [(*head, "iou", "reached")]
+    lines: list[Sequence[object]] = [(*head, "iou", "outcome", "reached")]
     for one, prediction in zip(judged, predictions, strict=True):
         phrase = one.instance
         lines.append(
@@ -38,6 +39,7 @@ def phrases_csv(judged: Sequence[Judged], predictions: Sequence[Prediction], *, 
                 one.rank,
                 int(one.is_within_reach),
                 f"{one.first_iou:.4f}",
+                one.outcome,
                 None if prediction.reached is None else f"{prediction.reached:.4f}",
             ]
         )

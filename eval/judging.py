@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from eval.errors import CORRECT, Outcome, other_boxes, outcome
 from eval.flickr30k import TYPES
 from eval.protocols import CALIBRATIONS, BoxProtocol
 from eval.records import Instance, Prediction
 from grounding.records import Regions
-
-CORRECT = 0.5  # least IoU of a correct box with a true one
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +25,7 @@ class Judged:
     rank: int | None  # of the first correct box, from 1, after the evaluator's own suppression; None: there is none
     is_within_reach: bool  # whether any box is correct, before suppression
     first_iou: float  # IoU of the first box with the truth, the best of several; 0 without boxes
+    outcome: Outcome  # whether the first box is correct, or which error it makes
     scores: Tensor  # (M,), float64, of the ranked boxes, calibrated, descending
     raw_scores: Tensor  # (M,), float64, of the same boxes, as they were predicted, descending
 
@@ -83,8 +83,22 @@ def calibrated(prediction: Prediction, mode: str) -> Prediction:
     return replace(prediction, regions=Regions(regions.boxes, calibrate(regions.scores, prediction.mass, mode)))
 
 
-def judge(instance: Instance, prediction: Prediction, protocol: BoxProtocol, *, calibration: str = "raw") -> Judged:
-    """Find the first correct box of an instance.
+def judge(
+    instance: Instance,
+    prediction: Prediction,
+    protocol: BoxProtocol,
+    *,
+    calibration: str = "raw",
+    others: Tensor | None = None,
+) -> Judged:
+    """Find the first correct box of an instance, and the error of its first box.
+
+    Args:
+        instance: the phrase, with the boxes to find.
+        prediction: the ranked boxes.
+        protocol: the rules.
+        calibration: of the scores, see `calibrate`.
+        others: boxes (M, 4) of other things that it can be taken for; None where none are known.
 
     Raises:
         ValueError: the prediction's scores rise or are NaN, a box is not finite, or there is no such calibration.
@@ -96,7 +110,8 @@ def judge(instance: Instance, prediction: Prediction, protocol: BoxProtocol, *, 
     if not boxes.isfinite().all() or raw_scores.isnan().any() or (raw_scores[1:] > raw_scores[:-1]).any():
         raise ValueError(f"{_name(instance)}: expected finite boxes, best first, with scores that do not rise")
     scores = calibrate(raw_scores, prediction.mass, calibration)
-    overlaps = _overlaps(boxes, _truth(instance, protocol))
+    truth = _truth(instance, protocol)
+    overlaps = _overlaps(boxes, truth)
     is_within_reach = bool((overlaps >= CORRECT).any())
     if protocol.suppression is not None:
         kept = _unsuppressed(boxes, protocol.suppression)
@@ -107,6 +122,11 @@ def judge(instance: Instance, prediction: Prediction, protocol: BoxProtocol, *, 
         rank=int(correct[0]) + 1 if len(correct) else None,
         is_within_reach=is_within_reach,
         first_iou=float(overlaps[0]) if len(overlaps) else 0.0,
+        outcome=outcome(
+            boxes[0] if len(boxes) else None,  # no suppression drops the first box
+            truth,
+            truth[:0] if others is None else _as_counted(others, protocol),
+        ),
         scores=scores,
         raw_scores=raw_scores,
     )
@@ -126,8 +146,8 @@ def judge_all(
     """
     check_pairs(instances, predictions)
     return tuple(
-        judge(instance, prediction, protocol, calibration=calibration)
-        for instance, prediction in zip(instances, predictions, strict=True)
+        judge(instance, prediction, protocol, calibration=calibration, others=others)
+        for instance, prediction, others in zip(instances, predictions, other_boxes(instances), strict=True)
     )
 
 
@@ -149,9 +169,12 @@ def check_pairs(instances: Sequence[Instance], predictions: Sequence[Prediction]
 
 def _truth(instance: Instance, protocol: BoxProtocol) -> Tensor:
     """The boxes (G, 4), float64, one of which is to be found."""
-    boxes = instance.boxes.to("cpu", torch.float64)
-    if protocol.truth == "union":
-        boxes = union_box(boxes)[None]
+    return _as_counted(union_box(instance.boxes)[None] if protocol.truth == "union" else instance.boxes, protocol)
+
+
+def _as_counted(boxes: Tensor, protocol: BoxProtocol) -> Tensor:
+    """Annotated boxes (G, 4) as IoU counts them, float64."""
+    boxes = boxes.to("cpu", torch.float64)
     return boxes if protocol.iou == "inclusive" else boxes + boxes.new_tensor([1, 1, 0, 0])  # as on disk
 
 

@@ -13,9 +13,9 @@ from grounding.quoting import PATHS
 PACKAGES = ("phrase-grounding", "torch", "timm", "spacy")
 
 
-def command_of(overrides: Sequence[str]) -> str:
+def command_of(overrides: Sequence[str], *, module: str = "eval") -> str:
     """The command of a run; of paths on the command line only the last name is told."""
-    return " ".join(("python -m eval", *map(_without_folders, overrides)))
+    return " ".join((f"python -m {module}", *map(_without_folders, overrides)))
 
 
 def commit() -> str | None:
@@ -68,8 +68,10 @@ def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[
     return choice if count in (None, 500) or choice.endswith(str(count)) else f"{choice}_{count}"
 
 
-def title(attention: str, proposals: str, *differences: str) -> str:
+def title(attention: str, proposals: str | None, *differences: str) -> str:
     """The name of a result as in the paper's tables, such as "c-MWP (MCG)"; without attention, "MCG_base".
+
+    Without proposals, it is the name of the attention alone.
 
     Differences from the usual settings come first, so that the name is none of the paper's any more.
 
@@ -78,6 +80,8 @@ def title(attention: str, proposals: str, *differences: str) -> str:
     >>> title("cmwp", "edge_boxes", "googlenet", "clothing 0.6")
     'googlenet, clothing 0.6, c-MWP (EB)'
     """
+    if proposals is None:
+        return ", ".join((*differences, METHODS.get(attention, attention)))
     paper_proposals = PROPOSALS.get(proposals, proposals)
     if attention == "proposal_order":
         usual = f"{paper_proposals}_base"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eval.flickr30k import TYPES
 from eval.judging import Judged, is_small
 from eval.protocols import BoxProtocol
-from eval.result import BoxScores, MeanPrecision, Measured, Recall, Subset, TypeScores
+from eval.result import ERRORS, BoxScores, FirstBoxErrors, MeanPrecision, Measured, Recall, Subset, TypeScores
 
 DEPTHS = (1, 5, 10)  # k of recall@k
 STRICT = 0.75  # IoU of a correct box by the stricter measure of first boxes
@@ -29,7 +29,7 @@ def recalls(judged: Sequence[Judged], *, per_type: bool = False) -> Recall:
         judged: instances.
         per_type: count an instance once for each of its types.
     """
-    at_1, at_5, at_10, bound, _, _ = (Measured(share) for share in shares(*_values(judged, per_type=per_type)))
+    at_1, at_5, at_10, bound, *_ = (Measured(share) for share in shares(*_values(judged, per_type=per_type)))
     return Recall(at_1=at_1, at_5=at_5, at_10=at_10, bound=bound)
 
 
@@ -129,7 +129,7 @@ def summarise(judged: Sequence[Judged], *, per_type: bool, rounds: int = 1000, s
     values, counts = _values(judged, per_type=per_type)
     photos = [one.instance.photo for one in judged]
     intervals = bootstrap(photos, values, counts, rounds=rounds, seed=seed)
-    at_1, at_5, at_10, bound, strict, overlap = (
+    at_1, at_5, at_10, bound, strict, overlap, *errors = (
         Measured(share, interval) for share, interval in zip(shares(values, counts), intervals, strict=True)
     )
     types = {name: _score_type([one for one in judged if name in one.instance.types]) for name in TYPES}
@@ -142,6 +142,7 @@ def summarise(judged: Sequence[Judged], *, per_type: bool, rounds: int = 1000, s
         recall=Recall(at_1=at_1, at_5=at_5, at_10=at_10, bound=bound),
         recall_at_1_iou_75=strict,
         mean_iou=overlap,
+        errors=FirstBoxErrors(**dict(zip(ERRORS, errors, strict=True))),
         types=types,
         type_mean_recall_5=_mean([scores.recall.at_5.share for scores in occurring]),
         precision=MeanPrecision(
@@ -164,9 +165,10 @@ def _score_type(judged: Sequence[Judged]) -> TypeScores:
 
 
 def _values(judged: Sequence[Judged], *, per_type: bool) -> tuple[Floats, Floats]:
-    """The contribution of each instance to each measure (N, 6), times its weight, and these weights (N,).
+    """The contribution of each instance to each measure (N, 10), times its weight, and these weights (N,).
 
-    The measures are recall at `DEPTHS`, its bound, recall at 1 with an IoU of `STRICT`, and the IoU of the first box.
+    The measures are recall at `DEPTHS`, its bound, recall at 1 with an IoU of `STRICT`, the IoU of the first box, and
+    the shares of its `ERRORS`.
     """
     counts = np.array([len(one.instance.types) if per_type else 1 for one in judged], np.float64)
     values = np.array(
@@ -176,12 +178,13 @@ def _values(judged: Sequence[Judged], *, per_type: bool) -> tuple[Floats, Floats
                 one.is_within_reach,
                 one.first_iou >= STRICT,
                 one.first_iou,
+                *(one.outcome == error for error in ERRORS),
             ]
             for one in judged
         ],
         np.float64,
     )
-    return values.reshape(-1, len(DEPTHS) + 3) * counts[:, None], counts
+    return values.reshape(-1, len(DEPTHS) + 3 + len(ERRORS)) * counts[:, None], counts
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

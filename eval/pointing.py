@@ -14,6 +14,7 @@ from eval.metrics import bootstrap, shares
 from eval.protocols import PointingProtocol
 from eval.records import Instance, Prediction, group_entities
 from eval.result import Measured, PointingScores, TypeAccuracy
+from eval.words import is_hit
 
 
 def is_large_enough(instance: Instance, protocol: PointingProtocol) -> bool:
@@ -92,5 +93,4 @@ def _is_inside(point: tuple[float, float] | None, instance: Instance, target: st
     if point is None:
         return False
     x, y = point
-    boxes = union_box(instance.boxes)[None] if target == "union" else instance.boxes
-    return any(x1 <= x < x2 and y1 <= y < y2 for x1, y1, x2, y2 in boxes.tolist())  # false for NaN
+    return is_hit((y, x), union_box(instance.boxes)[None] if target == "union" else instance.boxes)

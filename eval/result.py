@@ -3,30 +3,28 @@
 Shares are from 0 to 1, and None where there was nothing to count. A result that breaks its own rules cannot be made.
 """
 
-import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from eval.protocols import BoxProtocol, PointingProtocol
-from grounding.files import write_file
+from eval.saving import Form
 
 FORMAT: Final = 2
 RECALLS = ("at_1", "at_5", "at_10", "bound")  # the fields of `Recall`
+ERRORS = ("wrong_instance", "too_small", "too_large", "elsewhere")  # the fields of `FirstBoxErrors`
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AreaExponent = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
-_CHECKED = ConfigDict(strict=True, extra="forbid")
+CHECKED = ConfigDict(strict=True, extra="forbid")
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class Measured:
     """A share with its 95 % interval over photos."""
 
@@ -34,7 +32,7 @@ class Measured:
     interval: tuple[Share, Share] | None = None  # None where it was not computed
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Recall:
     """The shares of phrases with a correct box among the first 1, 5 and 10, and among all boxes."""
 
@@ -44,7 +42,17 @@ class Recall:
     bound: Measured
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class FirstBoxErrors:
+    """The shares of phrases whose first box makes each error, see `eval.errors`; with R@1, they sum to 1."""
+
+    wrong_instance: Measured
+    too_small: Measured
+    too_large: Measured
+    elsewhere: Measured
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class MeanPrecision:
     """Mean average precision (mAP), over types of things and over labels of phrases."""
 
@@ -52,7 +60,7 @@ class MeanPrecision:
     phrase: Share | None
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TypeScores:
     """The scores of phrases of one type."""
 
@@ -62,7 +70,7 @@ class TypeScores:
     raw_precision: Share | None  # average precision with the scores as they are
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Subset:
     """The scores of some phrases together."""
 
@@ -76,9 +84,10 @@ class Subset:
     precision: MeanPrecision  # with calibrated scores, see `Manifest.calibration`
     raw_precision: MeanPrecision  # with scores S_R / A_R^γ as they are, as in the paper
     labels: Count  # over which mAP (Phrase) is the mean
+    errors: FirstBoxErrors | None = None  # None in results that were saved before errors were told apart
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class BoxScores:
     """The scores of ranked boxes by one protocol."""
 
@@ -89,7 +98,7 @@ class BoxScores:
     large: Subset
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TypeAccuracy:
     """Pointing accuracy for the phrases or entities of one type."""
 
@@ -97,7 +106,7 @@ class TypeAccuracy:
     accuracy: Share | None
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PointingScores:
     """Pointing accuracy by one protocol: how often a point lies in the box of its phrase or entity."""
 
@@ -110,7 +119,7 @@ class PointingScores:
     types: dict[str, TypeAccuracy]
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Gamma:
     """The area exponent γ of the score S_R / A_R^γ."""
 
@@ -119,7 +128,7 @@ class Gamma:
     grid: tuple[AreaExponent, ...] = ()  # among which it was chosen; empty where it was given
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TriedGamma:
     """Recall with one of the γ that were tried, by the preset that chooses among them."""
 
@@ -129,7 +138,7 @@ class TriedGamma:
     at_10: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Composition:
     """Properties of a set of photos that make its phrases easier or harder to find."""
 
@@ -137,7 +146,7 @@ class Composition:
     centre_in_box: Share  # phrases of which the photo's centre lies in one of their boxes
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class MeasuredPhotos:
     """The photos that a result was measured on."""
 
@@ -151,15 +160,21 @@ class MeasuredPhotos:
     composition: Composition
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class Manifest:
-    """Where a result comes from, and how to get it again."""
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Provenance:
+    """The command, code and packages that made a result."""
 
     command: str
     commit: str | None  # of the code, with a + where files differ from it
     date: str  # such as 2026-11-25
     versions: dict[str, str]  # of packages
     identity: str  # digest of all settings, weights and photos that the scores depend on
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Manifest(Provenance):
+    """Where a result comes from, and how to get it again."""
+
     data: MeasuredPhotos
     model: str | None = None  # these three: None for boxes that another system predicted
     attention: str | None = None  # option of ``attention=``
@@ -171,7 +186,7 @@ class Manifest:
     supervision: str  # a sentence: what chose the settings, and whether with the boxes of these photos
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Coverage:
     """The number of phrases with a word that the model knows."""
 
@@ -179,7 +194,7 @@ class Coverage:
     known: Count
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Reached:
     """The winning probability that reached the attention's layer, over phrases, each the mean over its words."""
 
@@ -189,7 +204,7 @@ class Reached:
     greatest: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Timing:
     """Seconds that each part took, over the photos that were not finished by an earlier run."""
 
@@ -207,7 +222,7 @@ class Timing:
 PresetScores = Annotated[BoxScores | PointingScores, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Result:
     """All that ``python -m eval`` measured of one method on some photos."""
 
@@ -236,66 +251,28 @@ class Result:
         return {name: scores for name, scores in self.presets.items() if isinstance(scores, PointingScores)}
 
 
-_RESULT = TypeAdapter(Result)
-_KINDS = {(2, "boxes"), (2, "pointing")}  # which pydantic adds to the path of a field, after the preset's name
+_KINDS = frozenset({(2, "boxes"), (2, "pointing")})  # which pydantic adds to the path of a field of a preset
+_FORM = Form(TypeAdapter(Result), FORMAT, "python -m eval", _KINDS)
 
 
 def to_dict(result: Result) -> dict[str, Any]:
     """A result as plain values, ready for JSON."""
-    values: dict[str, Any] = _RESULT.dump_python(result, mode="json")
-    return values
+    return _FORM.to_dict(result)
 
 
 def from_dict(values: Any) -> Result:
-    """The result that `to_dict` made plain.
-
-    Raises:
-        ValueError: the values are not a result; the message names the field.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"expected an object, got {type(values).__name__}")
-    if values.get("format") != FORMAT:
-        raise ValueError(
-            f"expected a result of format {FORMAT}, got {values.get('format')!r}; run python -m eval again"
-        )
-    try:
-        return _RESULT.validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for index, part in enumerate(first["loc"]) if (index, part) not in _KINDS)
-        problem = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f", got {first['input']!r}"
-        raise ValueError(f"{field}: {problem}{got}") from None
+    """The result that `to_dict` made plain; raises as `eval.saving.Form.from_dict` does."""
+    return _FORM.from_dict(values)
 
 
 def read_result(path: Path) -> Result:
-    """The result that a file holds.
-
-    Raises:
-        ValueError: the file does not exist or is not a result; the message names the file and the field.
-    """
-    try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    """The result that a file holds; raises as `eval.saving.Form.read` does."""
+    return _FORM.read(path)
 
 
 def read_results(folder: str | Path) -> list[Result]:
-    """The results that ``python -m eval`` saved in a folder, in the order of their files' names.
-
-    Raises:
-        ValueError: there is no such folder, no result in it, or a file is not a result; the message names it.
-    """
-    found = Path(folder).expanduser()
-    paths: Sequence[Path] = sorted(found.glob("*.json")) if found.is_dir() else []
-    if not paths:
-        problem = "no result (.json) in it" if found.is_dir() else "no such folder"
-        raise ValueError(f"{folder}: {problem}; run python -m eval first, which saves results")
-    return [read_result(path) for path in paths]
+    """The results that ``python -m eval`` saved in a folder; raises as `eval.saving.Form.read_folder` does."""
+    return _FORM.read_folder(folder)
 
 
 def save_result(result: Result, folder: Path) -> Path:
@@ -304,9 +281,5 @@ def save_result(result: Result, folder: Path) -> Path:
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    words = (result.name, result.manifest.data.split or "", result.manifest.identity[:6])
-    name = "_".join(re.sub(r"[^\w.-]+", "_", word).strip("_") for word in words if word)
-    path = folder / f"{name}.json"
-    write_file(path, (json.dumps(to_dict(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    return path
+    manifest = result.manifest
+    return _FORM.save(result, folder, result.name, manifest.data.split or "", manifest.identity[:6])

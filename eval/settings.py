@@ -1,4 +1,4 @@
-"""The settings of ``python -m eval``, ``python -m eval.doctor`` and ``python -m eval.leaderboard``."""
+"""The settings of ``python -m eval`` and of the commands below it: regions, doctor and leaderboard."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,20 @@ class EvalSettings:
 
 
 @dataclass
+class RegionSettings:
+    """Settings of ``python -m eval.regions``."""
+
+    model: Any
+    attention: Any
+    scoring: EvalScoringSettings
+    output: str
+    device: str
+    data: Any = None
+    proposals: Any = None
+    name: str | None = None
+
+
+@dataclass
 class DoctorSettings:
     """Settings of ``python -m eval.doctor``."""
 
@@ -49,4 +63,5 @@ class LeaderboardSettings:
     results: str
     output: str
     tables: str | None
+    regions: str | None
     readme: str | None

@@ -8,16 +8,14 @@ from typing import Any, Protocol
 
 from eval.flickr30k import AnnotatedPhotos, load_photo
 from eval.gammas import Candidates, GammaFile, find_candidates, given_candidate
-from eval.manifest import name_of_proposals, title
-from eval.names import DEFAULT_MODEL
+from eval.methods import open_method
 from eval.predicting import Predictor
 from eval.predictions import read_predictions
 from eval.records import Instance, Prediction, Predictions
-from grounding.config import GrounderSettings, grounder_settings, part_modules, plain_settings
+from grounding.config import GrounderSettings, part_modules, plain_settings
 from grounding.digests import ROOT, code_digest, digest
 from grounding.pipeline import Grounder, propose_regions
 from grounding.scoring import AreaExponents
-from proposals import Stored
 
 log = logging.getLogger("eval")
 
@@ -171,44 +169,35 @@ def open_source(settings: Any, choices: Mapping[str, str], *, grid: tuple[float,
 
 
 def _open_model(settings: Any, choices: Mapping[str, str], grid: tuple[float, ...]) -> ModelSource:
-    built = grounder_settings(settings)
-    grounder = Grounder.from_settings(built)
-    classifier = grounder.attention.classifier
-    stored = grounder.propose.settings if isinstance(grounder.propose, Stored) else None
-    model = Path(built.model["checkpoint"]).name if choices["model"] == "checkpoint" else choices["model"]
-    proposals = name_of_proposals(choices["proposals"], built.proposals, stored)
-    used = {
-        "attention": built.attention,
-        "model": classifier.settings(),
-        "proposals": _proposal_settings(built.proposals, stored),
-        "overlap": built.overlap,
-        "clothing_weight": built.clothing_weight,
-    }
-    weights = (str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict()))
-    method = digest(model, used, *weights)
-    chooser = digest(method, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
+    method = open_method(settings, choices)
+    built, grounder = method.built, method.grounder
+    chooser = digest(method.digest, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
     given = settings.scoring.area_exponent
     output = Path(settings.output).expanduser()
     maps_key = digest(
-        code_digest("grounding.maps", *part_modules(built.attention)), built.attention, classifier.settings(), *weights
+        code_digest("grounding.maps", *part_modules(built.attention)),
+        built.attention,
+        grounder.attention.classifier.settings(),
+        *method.weights,
     )
     origin = Origin(
-        name=settings.name or title(choices["attention"], proposals, *_differences(settings, built, model)),
-        identity=digest(method, None if given is None else built.area_exponents, grid),
-        settings=used,
-        model=model,
-        attention=choices["attention"],
-        proposals=proposals,
+        name=method.name,
+        identity=digest(method.digest, None if given is None else built.area_exponents, grid),
+        settings=method.settings,
+        model=method.model,
+        attention=method.attention,
+        proposals=method.proposals,
     )
+    gamma_key = f"{method.model}, {method.attention}, {method.proposals} ({chooser})"
     return ModelSource(
         grounder=grounder,
         origin=origin,
         given=None if given is None else grounder.scoring.area_exponents,
         grid=grid,
-        gamma_file=GammaFile(output / "gammas.json", f"{model}, {choices['attention']}, {proposals} ({chooser})"),
+        gamma_file=GammaFile(output / "gammas.json", gamma_key),
         entities=Path(settings.data.entities).expanduser(),
         maps=output / "maps" / maps_key,
-        predictions=output / "predictions" / _predictions_key(maps_key, built, stored),
+        predictions=output / "predictions" / _predictions_key(maps_key, built, method.stored),
     )
 
 
@@ -236,18 +225,3 @@ def _named_files(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif path.is_file():
             found[name] = path.read_bytes()
     return found
-
-
-def _proposal_settings(settings: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Settings of the proposals as they were computed, with the number that is used; not the device."""
-    computed_with = settings if stored is None else stored
-    counts = [each["count"] for each in (computed_with, settings) if each.get("count")]
-    kept = {name: value for name, value in computed_with.items() if name != "device"}
-    return kept | {"count": min(counts, default=None)}
-
-
-def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str]:
-    """The model and the clothing weight, where they are not the usual ones, for the name of a result."""
-    usual = settings.attention.get("scoring", {}).get("clothing_weight", 0.0)
-    differences = [] if model == DEFAULT_MODEL else [model]
-    return differences if built.clothing_weight == usual else [*differences, f"clothing {built.clothing_weight:g}"]

@@ -6,6 +6,7 @@ so the figures compare models; none of them reaches 1.
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from grounding.records import Word
@@ -72,8 +73,17 @@ def peak(attention: Tensor, size: tuple[int, int]) -> tuple[int, int]:
     return divmod(int(enlarge(attention, size).argmax()), size[1])
 
 
-def is_hit(pixel: tuple[int, int], boxes: Tensor) -> bool:
-    """Whether a pixel (y, x) lies in one of the boxes (N, 4): any-box pointing, without tolerance."""
-    y, x = pixel
-    x1, y1, x2, y2 = boxes.unbind(1)
+def is_hit(point: tuple[float, float], region: Tensor) -> bool:
+    """Whether a point (y, x) lies in a region, without tolerance: in a mask (H, W) of bool, or in one of boxes (N, 4).
+
+    A box contains its first pixels and not its ends. No region contains a point that is NaN.
+
+    >>> is_hit((0, 4), torch.tensor([[2.0, 0, 5, 1]])), is_hit((0, 5), torch.tensor([[2.0, 0, 5, 1]]))
+    (True, False)
+    """
+    y, x = point
+    if region.dtype == torch.bool:
+        height, width = region.shape
+        return 0 <= y < height and 0 <= x < width and bool(region[int(y), int(x)])
+    x1, y1, x2, y2 = region.double().unbind(1)
     return bool(((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).any())

@@ -5,8 +5,12 @@ import re
 FREE_TEXT = ("image", "caption", "phrases")  # settings that take any text and may be given several times
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
-    *("output", "results", "tables", "readme", "predictions", "model.checkpoint", "proposals.path"),
-    *(f"{group}.{name}" for group in ("data", "validation") for name in ("path", "folder", "tags", "entities")),
+    *("output", "results", "tables", "regions", "readme", "predictions", "model.checkpoint", "proposals.path"),
+    *(
+        f"{group}.{name}"
+        for group in ("data", "validation")
+        for name in ("path", "folder", "tags", "entities", "boxes")
+    ),
     *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
 )
 

@@ -2,7 +2,7 @@
 
 from hydra import compose, initialize_config_dir
 
-from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings
+from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, RegionSettings
 from grounding.command_line import register_settings
 from grounding.config import CONFIG_DIR, GroundSettings
 from proposals.settings import ProposeSettings
@@ -15,6 +15,7 @@ SETTINGS = {
     "propose": ProposeSettings,
     "train": TrainSettings,
     "eval": EvalSettings,
+    "regions": RegionSettings,
     "doctor": DoctorSettings,
     "leaderboard": LeaderboardSettings,
 }

@@ -40,7 +40,8 @@ def judged(rank, count, *, scores=None, raw_scores=None, first_iou=0.0, **fields
         torch.tensor(list(range(count, 0, -1) if values is None else values), dtype=torch.float64)
         for values in (scores, scores if raw_scores is None else raw_scores)
     )
-    return Judged(thing((0, 0, 10, 10), **fields), rank, rank is not None, first_iou, scores, raw_scores)
+    outcome = "correct" if rank == 1 else "elsewhere"
+    return Judged(thing((0, 0, 10, 10), **fields), rank, rank is not None, first_iou, outcome, scores, raw_scores)
 
 
 def score(instances, predictions, protocol, *, calibration="raw", **options):

@@ -97,7 +97,7 @@ def test_a_result_says_what_was_measured_and_how(evaluate, data):
 def test_the_details_of_phrases_and_labels_are_written(evaluate):
     _, folder = evaluate()
     lines = (folder / "phrases.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "photo,sentence,phrase,text,label,types,small,known,rank,within_reach,iou,reached"
+    assert lines[0] == "photo,sentence,phrase,text,label,types,small,known,rank,within_reach,iou,outcome,reached"
     assert lines[1].startswith("1,0,0,A man,man,people,")
     assert len(lines) == 1 + 6
     labels = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()

@@ -16,6 +16,7 @@ from eval.leaderboard.readme import ATTENTIONS, BEGIN, END, readme_block, replac
 from eval.leaderboard.results_page import error_analysis, results_page
 from eval.manifest import title
 from eval.published import published
+from eval.regions.result import read_region_results
 from eval.result import read_results, save_result
 from grounding.quoting import quote_free_text
 
@@ -216,7 +217,9 @@ def test_the_pages_in_the_repository_are_those_that_the_command_writes():
     results = read_results(ROOT / "eval" / "results")
     assert readme == replace_block(readme, readme_block(results))
     assert (ROOT / "LEADERBOARD.md").read_text(encoding="utf-8") == leaderboard(results)
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(results)
+    regions = ROOT / "eval" / "region_results"
+    page = results_page(results, read_region_results(regions) if regions.is_dir() else ())
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == page
 
 
 def test_without_results_the_command_says_what_to_run_first(tmp_path):

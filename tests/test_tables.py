@@ -6,14 +6,22 @@ import json
 from dataclasses import replace
 
 import pytest
-from example_results import DATA, example_result
+from example_results import DATA, example_result, measured
 from rich.console import Console
 
 from eval.published import COLUMNS, published
-from eval.result import Composition
+from eval.result import Composition, FirstBoxErrors, from_dict, to_dict
 from eval.tables.cells import NONE, Table, percent, with_interval
 from eval.tables.console import print_result, print_tables
-from eval.tables.content import further_measures, paper_table_6, paper_table_7, pointing_table, table_6, table_7
+from eval.tables.content import (
+    errors_table,
+    further_measures,
+    paper_table_6,
+    paper_table_7,
+    pointing_table,
+    table_6,
+    table_7,
+)
 from eval.tables.files import as_csv, as_json, as_text, write_tables
 from eval.tables.markdown import markdown_table
 from eval.tables.notes import DEFAULT_MODEL, TRAINING, gamma_notes, notes, photos_note, pointing_note
@@ -40,6 +48,29 @@ def without_measurements(result):
     return replace(
         result, manifest=manifest, presets={"zhang18": boxes}, gammas=(), coverage=None, reached=None, timing=None
     )
+
+
+def test_errors_of_first_boxes_are_shown_where_they_were_told_apart():
+    old, new = example_result("old"), example_result("new")
+    scores = new.boxes["zhang18"]
+    errors = FirstBoxErrors(
+        wrong_instance=measured(0.1), too_small=measured(0.2), too_large=measured(0.25), elsewhere=measured(0.05)
+    )
+    boxes = replace(scores, all=replace(scores.all, errors=errors))
+    new = replace(new, presets={"zhang18": boxes})
+    table = errors_table([old, new])
+    assert table.heads == ("method", "correct", "wrong instance", "too small", "too large", "elsewhere")
+    assert table.rows == (("old", "40.0", *[NONE] * 4), ("new", "40.0", "10.0", "20.0", "25.0", "5.0"))
+    assert "20.0 (18.0–22.0)" in printed(print_result, new)
+    (row,) = csv.DictReader(io.StringIO(as_csv([new])).readlines()[:2])
+    assert (row["too large"], row["too large low"]) == ("25.0", "23.0")
+    assert from_dict(to_dict(new)) == new
+
+
+def test_results_without_errors_of_first_boxes_can_still_be_read():
+    values = to_dict(example_result())
+    del values["presets"]["zhang18"]["all"]["errors"]
+    assert from_dict(values).boxes["zhang18"].all.errors is None
 
 
 def test_one_result_is_printed_with_all_measures():

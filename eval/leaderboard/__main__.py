@@ -38,15 +38,18 @@ def write_pages(settings: Any) -> bool:
     from eval.leaderboard.page import leaderboard
     from eval.leaderboard.readme import readme_block, replace_block
     from eval.leaderboard.results_page import results_page
+    from eval.regions.result import read_region_results
     from eval.result import read_results
 
-    for name in ("results", "output", "tables", "readme"):
+    for name in ("results", "output", "tables", "regions", "readme"):
         if settings[name] is not None and not settings[name].strip():
             raise ValueError(f"{name}= is empty")
     results = read_results(settings.results)
+    has_regions = settings.regions not in NOT_WRITTEN and Path(settings.regions).expanduser().is_dir()
+    region_results = read_region_results(settings.regions) if has_regions else []
     pages = {_page_path("output", settings.output): leaderboard(results)}
     if settings.tables not in NOT_WRITTEN:
-        pages[_page_path("tables", settings.tables)] = results_page(results)
+        pages[_page_path("tables", settings.tables)] = results_page(results, region_results)
     if settings.readme not in NOT_WRITTEN:
         readme = _page_path("readme", settings.readme)
         try:

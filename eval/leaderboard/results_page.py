@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.leaderboard.page import escape_note
+from eval.regions.result import RegionResult
+from eval.regions.tables import other_photos
 from eval.result import Result
 from eval.tables.cells import Table, count, percent
 from eval.tables.content import (
+    errors_table,
     further_measures,
     paper_table_6,
     paper_table_7,
@@ -17,7 +20,7 @@ from eval.tables.content import (
     table_7,
 )
 from eval.tables.markdown import markdown_table, titled_table
-from eval.tables.notes import MEASURES, PAPER, SCORES, notes, pointing_note
+from eval.tables.notes import ERRORS_NOTE, MEASURES, PAPER, SCORES, notes, pointing_note
 from eval.tables.rows import photo_sets
 
 INTRODUCTION = """# Results
@@ -30,9 +33,14 @@ SPLITS_COMMAND = "python benchmarks/splits.py PHOTOS ENTITIES --output eval/spli
 ERRORS = Path(__file__).parent.parent / "error_analysis.json"
 
 
-def results_page(results: Sequence[Result]) -> str:
-    """Write the page."""
-    parts = [INTRODUCTION, "## Measures\n", f"{MEASURES}\n", f"{SCORES}\n", f"{pointing_note()}\n"]
+def results_page(results: Sequence[Result], region_results: Sequence[RegionResult] = ()) -> str:
+    """Write the page.
+
+    Args:
+        results: what ``python -m eval`` measured.
+        region_results: what ``python -m eval.regions`` measured; there may be none.
+    """
+    parts = [INTRODUCTION, "## Measures\n", f"{MEASURES}\n", f"{ERRORS_NOTE}\n", f"{SCORES}\n", f"{pointing_note()}\n"]
     parts += [
         "## Composition of the photos\n",
         f"In per cent; `{SPLITS_COMMAND}` counts them.\n",
@@ -41,9 +49,11 @@ def results_page(results: Sequence[Result]) -> str:
     for found in photo_sets(results):
         parts.append(f"## Measured on {found.label}\n")
         parts.append("".join(f"* {escape_note(note)}\n" for note in notes(found)))
-        parts += [titled_table(table(found.results)) for table in (table_6, table_7, further_measures)]
+        parts += [titled_table(table(found.results)) for table in (table_6, table_7, further_measures, errors_table)]
         if any(result.pointing for result in found.results):
             parts.append(titled_table(pointing_table(found.results)))
+    if region_results:
+        parts.append(other_photos(region_results))
     if ERRORS.exists():
         parts += ["## Error analysis\n", error_analysis(ERRORS)]
     parts += ["## The paper's tables, for reference\n", f"{PAPER}\n"]

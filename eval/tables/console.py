@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eval.result import BoxScores, PointingScores, Result, Subset
+from eval.result import ERRORS, BoxScores, PointingScores, Result, Subset
 from eval.tables.cells import NONE, Table, count, pair, percent, with_interval
-from eval.tables.content import further_measures, paper_table_6, paper_table_7, table_6, table_7
+from eval.tables.content import errors_table, further_measures, paper_table_6, paper_table_7, table_6, table_7
 from eval.tables.notes import MEASURES, PAPER, SCORES, notes
 from eval.tables.rows import gamma_of, headline, photo_sets, photos_label
 
@@ -50,8 +50,8 @@ def print_tables(console: "Console", results: Sequence[Result]) -> None:
     """Print Tables 6 and 7 for each set of photos, and then the paper's own."""
     for found in photo_sets(results):
         _say(console, f"Measured on {found.label}", "bold")
-        for table in (table_6(found.results), table_7(found.results), further_measures(found.results)):
-            print_table(console, table)
+        for make_table in (table_6, table_7, further_measures, errors_table):
+            print_table(console, make_table(found.results))
         for note in notes(found):
             _say(console, f"- {note}")
         _say(console, "")
@@ -96,6 +96,7 @@ def _subsets_table(title: str, result: Result, scores: BoxScores) -> Table:
         row("bound", *(with_interval(subset.recall.bound) for subset in found)),
         row("R@1, IoU .75", *(with_interval(subset.recall_at_1_iou_75) for subset in found)),
         row("mean IoU, first box", *(with_interval(subset.mean_iou) for subset in found)),
+        *(row(error.replace("_", " "), *(_error(subset, error) for subset in found)) for error in ERRORS),
         row("mAP (Group), raw", *(percent(subset.raw_precision.group) for subset in found)),
         row("mAP (Phrase), raw", *(percent(subset.raw_precision.phrase) for subset in found)),
         row(f"mAP (Group), {calibration}", *(percent(subset.precision.group) for subset in found)),
@@ -103,6 +104,10 @@ def _subsets_table(title: str, result: Result, scores: BoxScores) -> Table:
         row("mean R@5 of types", *(percent(subset.type_mean_recall_5) for subset in found)),
     )
     return Table(title, ("", *subsets), rows)
+
+
+def _error(subset: Subset, error: str) -> str:
+    return NONE if subset.errors is None else with_interval(getattr(subset.errors, error))
 
 
 def _types_table(scores: BoxScores) -> Table:

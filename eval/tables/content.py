@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from eval.published import COLUMNS, published
-from eval.result import Result, Subset
+from eval.result import ERRORS, Result, Subset
 from eval.splits import saved_statistics
 from eval.tables.cells import NONE, Table, count, gamma, number, pair, percent, with_interval
 from eval.tables.rows import TableRow, headline_scores, our_rows, paper_rows
@@ -41,6 +41,17 @@ def further_measures(results: Sequence[Result]) -> Table:
     title = f"Further measures, per cent, all/small phrases; mAP here with calibrated scores ({calibrations})"
     heads = ("method", "R@1, IoU .75", "mean IoU", "bound", "mAP (Group)", "mAP (Phrase)", "reached")
     return Table(title, heads, tuple(rows))
+
+
+def errors_table(results: Sequence[Result]) -> Table:
+    """The errors of first boxes of all phrases; dashes in results that do not tell them apart."""
+    rows = []
+    for name, _, scores in headline_scores(results):
+        errors = scores.all.errors
+        shares = [None if errors is None else getattr(errors, error).share for error in ERRORS]
+        rows.append((name, percent(scores.all.recall.at_1.share), *(percent(share) for share in shares)))
+    heads = ("method", "correct", *(error.replace("_", " ") for error in ERRORS))
+    return Table("Errors of the first box, per cent of phrases", heads, tuple(rows))
 
 
 def pointing_table(results: Sequence[Result]) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eval.published import COLUMNS, published
-from eval.result import BoxScores, Measured, PointingScores, Result, Subset
+from eval.result import ERRORS, BoxScores, Measured, PointingScores, Result, Subset
 from eval.tables.cells import percent
 from eval.tables.console import print_tables
 from eval.tables.picture import draw_tables
@@ -124,6 +124,8 @@ def _subset_cells(subset: Subset) -> Cells:
         "R@1, IoU .75": subset.recall_at_1_iou_75,
         "mean IoU": subset.mean_iou,
     }
+    if subset.errors is not None:
+        measures |= {error.replace("_", " "): getattr(subset.errors, error) for error in ERRORS}
     cells: Cells = {"photos": subset.photos, "instances": subset.instances}
     for name, measured in measures.items():
         cells |= _measured_cells(name, measured)

@@ -14,6 +14,12 @@ MEASURES = (
     "first box. Reached is the share of the winning probability that arrives at the layer where attention is read, "
     "averaged over phrases; most of the rest is lost at neurons that only their bias keeps active."
 )
+ERRORS_NOTE = (
+    "Errors of the first box: where it is not correct, it is a wrong instance if its IoU with a box of another entity "
+    "of the same photo and type is .5 or more; otherwise too small if it is smaller than the true box and at least "
+    "half of it lies in the true one; otherwise too large if it is larger and at least half of the true box lies in "
+    "it; and elsewhere in all other cases."
+)
 SCORES = (
     "mAP depends on how scores of different phrases compare. Raw scores S_R / A_R^γ are those that can be compared "
     "with the paper. Calibrated scores are divided by the sum of the attention map (mass), or replaced by one over "

@@ -1,0 +1,89 @@
+"""The method that a command measures: a grounder, its name, and all that its answers depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.manifest import name_of_proposals, title
+from eval.names import DEFAULT_MODEL
+from grounding.config import GrounderSettings, grounder_settings
+from grounding.digests import digest
+from grounding.pipeline import Grounder
+from proposals import Stored
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method:
+    """A grounder, and what a result records of it."""
+
+    grounder: Grounder
+    built: GrounderSettings  # from which the grounder was built
+    stored: dict[str, Any] | None  # settings of the proposals in a file, where they are stored
+    name: str  # such as "c-MWP (MCG)"
+    attention_name: str  # the same without the proposals, such as "c-MWP"
+    model: str
+    attention: str  # option of ``attention=``
+    proposals: str | None  # such as "mcg"; None without proposals
+    settings: dict[str, Any]  # of attention, model and proposals, and of scoring
+    weights: tuple[Any, ...]  # the network, its words and its weights, for digests
+
+    @property
+    def digest(self) -> str:
+        """A digest of the settings, γ aside, and of the weights."""
+        return digest(self.model, self.settings, *self.weights)
+
+
+def open_method(settings: Any, choices: Mapping[str, str | None]) -> Method:
+    """The method that the settings of a command describe.
+
+    Args:
+        settings: the settings of the command.
+        choices: the option that each group of settings has, such as ``{"attention": "cmwp"}``; None for ``proposals``
+            that propose nothing.
+
+    Raises:
+        ValueError: a model or its proposals cannot be built from the settings.
+    """
+    built = grounder_settings(settings)
+    grounder = Grounder.from_settings(built)
+    classifier = grounder.attention.classifier
+    stored = grounder.propose.settings if isinstance(grounder.propose, Stored) else None
+    model = str(Path(built.model["checkpoint"]).name if choices["model"] == "checkpoint" else choices["model"])
+    attention, option = str(choices["attention"]), choices["proposals"]
+    proposals = None if option is None else name_of_proposals(option, built.proposals, stored)
+    differences = _differences(settings, built, model)
+    used = {
+        "attention": built.attention,
+        "model": classifier.settings(),
+        "proposals": None if option is None else _proposal_settings(built.proposals, stored),
+        "overlap": built.overlap,
+        "clothing_weight": built.clothing_weight,
+    }
+    return Method(
+        grounder=grounder,
+        built=built,
+        stored=stored,
+        name=settings.name or title(attention, proposals, *differences),
+        attention_name=settings.name or title(attention, None, *differences),
+        model=model,
+        attention=attention,
+        proposals=proposals,
+        settings=used,
+        weights=(str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict())),
+    )
+
+
+def _proposal_settings(settings: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings of the proposals as they were computed, with the number that is used; not the device."""
+    computed_with = settings if stored is None else stored
+    counts = [each["count"] for each in (computed_with, settings) if each.get("count")]
+    kept = {name: value for name, value in computed_with.items() if name != "device"}
+    return kept | {"count": min(counts, default=None)}
+
+
+def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str]:
+    """The model and the clothing weight, where they are not the usual ones, for the name of a result."""
+    usual = settings.attention.get("scoring", {}).get("clothing_weight", 0.0)
+    differences = [] if model == DEFAULT_MODEL else [model]
+    return differences if built.clothing_weight == usual else [*differences, f"clothing {built.clothing_weight:g}"]

@@ -1,0 +1,153 @@
+"""``python -m eval.regions``: score a method on photos whose regions have names."""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from eval.settings import RegionSettings
+from grounding.command_line import attempt, run_command
+from grounding.config import CONFIG_DIR, build_part, plain_settings
+from grounding.files import write_file
+from grounding.messages import printable
+
+if TYPE_CHECKING:
+    from eval.methods import Method
+    from eval.regions.measuring import Answer
+    from eval.regions.photos import LabelledPhotos
+    from eval.regions.result import RegionManifest
+
+log = logging.getLogger("regions")
+
+NO_PROPOSALS = {"_target_": "eval.regions.measuring.propose_nothing", "_partial_": True}
+
+
+def main() -> None:
+    """The command line."""
+    run_command(run, "regions_settings", RegionSettings)
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="regions", version_base="1.3")
+def run(settings: Any) -> None:
+    """Evaluate what the settings name; an error is logged, and a sweep continues with its next run."""
+    hydra_run = HydraConfig.get()
+    choices, overrides = hydra_run.runtime.choices, hydra_run.overrides.task
+    folder = Path(hydra_run.runtime.output_dir)
+    attempt(lambda: evaluate(settings, choices, overrides, folder), log, if_interrupted="nothing was saved")
+
+
+def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequence[str], folder: Path) -> bool:
+    """Score a method on photos with named regions, print the result and write it to ``output``.
+
+    Args:
+        settings: the settings of the command.
+        choices: the option that each group of settings has, such as ``{"attention": "cmwp"}``.
+        overrides: the settings as they were typed, which the result records.
+        folder: the folder of the run, for the answers one by one.
+
+    Returns:
+        True: the evaluation is complete.
+
+    Raises:
+        ValueError: a setting is wrong, data are missing, or a photo cannot be read.
+        OSError: a result cannot be written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    photos = read_photos(settings)
+    with_boxes = settings.proposals is not None and photos.have_boxes
+    if not with_boxes:  # masks have no box to compare proposals with
+        settings.proposals = NO_PROPOSALS
+        choices = {**choices, "proposals": None}
+    from eval.methods import open_method
+    from eval.regions.measuring import measure
+    from eval.regions.result import RegionResult, save_region_result
+    from eval.regions.scores import score_boxes, score_pointing
+    from eval.regions.tables import print_region_result
+
+    method = open_method(settings, choices)
+    found = measure(method.grounder, photos, with_boxes=with_boxes)
+    bar = track(found, "photos", total=len(photos.photos), console=Console(stderr=True))
+    answers = [answer for photo_answers in bar for answer in photo_answers]
+    if not answers:
+        raise ValueError(f"{photos.folder}: no photo has a named region")
+    result = RegionResult(
+        name=method.attention_name,
+        manifest=describe_run(method, photos, answers, overrides),
+        pointing=score_pointing(answers),
+        boxes=score_boxes(answers),
+    )
+    path = save_region_result(result, Path(settings.output).expanduser())
+    write_file(folder / "answers.csv", answers_csv(answers).encode())
+    print_region_result(Console(), result)
+    log.info("%s; answers one by one: %s", printable(path), printable(folder / "answers.csv"))
+    return True
+
+
+def read_photos(settings: Any) -> "LabelledPhotos":
+    """The photos with their named regions.
+
+    Raises:
+        ValueError: the data have no named regions, or some are missing or damaged, or no output is named.
+    """
+    if not settings.output.strip():
+        raise ValueError("output= is empty")
+    photos = build_part(plain_settings("data", settings.data))
+    from eval.regions.photos import LabelledPhotos
+
+    if not isinstance(photos, LabelledPhotos):
+        raise ValueError("these data have no named regions: choose data=ade20k, clothing, voc_animals or subjects")
+    return photos
+
+
+def describe_run(
+    method: "Method", photos: "LabelledPhotos", answers: "Sequence[Answer]", overrides: Sequence[str]
+) -> "RegionManifest":
+    """The manifest of a result."""
+    from eval.manifest import command_of, commit, versions
+    from eval.regions.result import RegionData, RegionManifest
+    from grounding.digests import digest
+
+    pairs = digest([(answer.photo, answer.name) for answer in answers])
+    settings = method.settings | {"area_exponents": method.built.area_exponents if method.proposals else None}
+    return RegionManifest(
+        command=command_of(overrides, module="eval.regions"),
+        commit=commit(),
+        date=date.today().isoformat(),
+        versions=versions(),
+        identity=digest(method.digest, settings, pairs),
+        data=RegionData(
+            name=photos.title,
+            photos=len({answer.photo for answer in answers}),
+            pairs=len(answers),
+            digest=pairs,
+        ),
+        model=method.model,
+        attention=method.attention,
+        proposals=method.proposals,
+        settings=settings,
+    )
+
+
+def answers_csv(answers: "Sequence[Answer]") -> str:
+    """Write a table with a line for each photo and name; cells of boxes are empty where none were ranked."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("photo", "name", "known", "hit", "centre", "rank", "iou", "outcome"))
+    for answer in answers:
+        judged = answer.judged
+        boxes = ("", "", "") if judged is None else (judged.rank, f"{judged.first_iou:.4f}", judged.outcome)
+        known, hit, centre = int(answer.is_known), int(answer.is_hit), int(answer.is_centre_hit)
+        writer.writerow((answer.photo, answer.name, known, hit, centre, *boxes))
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Point at the named regions of photos, and rank their proposals, with one method."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eval.judging import Judged, judge_all
+from eval.predicting import attend_phrases, known_words
+from eval.protocols import BoxProtocol
+from eval.records import Instance, Prediction
+from eval.regions.photos import LabelledPhotos, Size
+from eval.words import is_hit, peak
+from grounding.images import load_image
+from grounding.pipeline import Grounder, Scoring, propose_regions
+from grounding.records import Regions
+from grounding.scoring import rank_regions
+
+ANY_BOX = BoxProtocol(truth="any", iou="inclusive", suppression=None, parsed_only=False, per_type=False, small=0.25)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer of a method for a name in a photo."""
+
+    photo: str
+    name: str
+    is_known: bool  # whether the model knows a word of the name
+    is_hit: bool  # whether the greatest attention lies in the name's region; never without attention
+    is_centre_hit: bool  # whether the photo's centre does
+    judged: Judged | None  # the ranked boxes; None where regions are masks, or nothing is proposed
+
+
+def propose_nothing(image: Tensor) -> Regions:
+    """No regions, for a grounder that is asked to point alone."""
+    return Regions(torch.zeros(0, 4), torch.zeros(0))
+
+
+def measure(grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool) -> Iterator[list[Answer]]:
+    """The answers for all names of each photo, one photo after the other.
+
+    Args:
+        grounder: the classifier with its attention, the proposals and the scoring.
+        photos: photos with named regions.
+        with_boxes: whether to rank proposals, too; the regions must be boxes.
+
+    Raises:
+        ValueError: a photo or its regions cannot be read, or there are no proposals for it.
+    """
+    vocabulary = grounder.attention.vocabulary
+    for file, photo in zip(photos.names, photos.photos, strict=True):
+        image = load_image(photo.path)
+        size = (image.shape[1], image.shape[2])
+        regions = photo.read_regions(size)
+        maps = dict(zip(regions, attend_phrases(grounder.attention, image, list(regions)), strict=True))
+        judged: dict[str, Judged] = {}
+        if with_boxes:
+            proposals = propose_regions(image, grounder.propose)
+            instances = _instances(file, size, regions)
+            predictions = [_rank(maps[name], proposals, size, grounder.scoring) for name in regions]
+            judged = dict(zip(regions, judge_all(instances, predictions, ANY_BOX), strict=True))
+        yield [
+            Answer(
+                photo=file,
+                name=name,
+                is_known=bool(known_words(name, vocabulary)),
+                is_hit=_points_at(maps[name], region, size),
+                is_centre_hit=is_hit((size[0] / 2, size[1] / 2), region),
+                judged=judged.get(name),
+            )
+            for name, region in regions.items()
+        ]
+
+
+def _points_at(attention: Tensor | None, region: Tensor, size: Size) -> bool:
+    """Whether there is attention, and its greatest value lies in the region."""
+    return attention is not None and bool(attention.any()) and is_hit(peak(attention, size), region)
+
+
+def _rank(attention: Tensor | None, proposals: Regions, size: Size, scoring: Scoring) -> Prediction:
+    """The proposals as attention ranks them; in their own order where there is none."""
+    gamma = scoring.area_exponents.for_regions(proposals)
+    (ranking,) = rank_regions(attention, proposals, size, area_exponents=[gamma], overlap=scoring.overlap)
+    return Prediction(ranking.regions, ranking.mass)
+
+
+def _instances(file: str, size: Size, regions: Mapping[str, Tensor]) -> list[Instance]:
+    """The names of a photo's boxes as phrases, all of one type, so that each can be taken for any other."""
+    return [
+        Instance(
+            photo=file,
+            size=size,
+            sentence=0,
+            phrase=index,
+            text=name,
+            span=(0, len(name)),
+            chain=name,
+            types=("other",),
+            boxes=boxes,
+            label=name,
+            is_parsed=True,
+        )
+        for index, (name, boxes) in enumerate(regions.items())
+    ]

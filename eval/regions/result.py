@@ -1,0 +1,100 @@
+"""The result of a measurement on named regions; read, checked and saved here alone.
+
+Shares are from 0 to 1. A *pair* is a photo with one of the names of its regions.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from eval.result import CHECKED, Count, FirstBoxErrors, Measured, Provenance, Recall, Share
+from eval.saving import Form
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RegionData:
+    """The photos and regions that a result was measured on."""
+
+    name: str  # such as "ADE20K"
+    photos: Count  # with a region
+    pairs: Count
+    digest: str  # of the pairs
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RegionManifest(Provenance):
+    """Where a result comes from, and how to get it again."""
+
+    data: RegionData
+    model: str
+    attention: str  # option of ``attention=``
+    proposals: str | None  # such as "mcg"; None where no boxes were scored
+    settings: dict[str, Any]  # of attention, model and proposals, and of scoring
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class NameScores:
+    """Pointing for the pairs of one name."""
+
+    pairs: Count
+    accuracy: Share
+    is_known: bool  # whether the model knows a word of the name
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RegionPointing:
+    """How often the greatest attention lies in the region of the name, and how often the photo's centre does."""
+
+    accuracy: Measured  # over pairs
+    name_mean: Measured  # mean of the names' accuracies
+    centre: Share  # over pairs
+    centre_name_mean: Share
+    names: Annotated[dict[str, NameScores], Field(min_length=1)]  # in alphabetical order
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names without a word that the model knows, which count as missed."""
+        return tuple(name for name, scores in self.names.items() if not scores.is_known)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RegionBoxes:
+    """The scores of ranked boxes, each judged by the best of the boxes of its name."""
+
+    recall: Recall
+    recall_at_1_iou_75: Measured
+    mean_iou: Measured  # of the first box
+    errors: FirstBoxErrors
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RegionResult:
+    """All that ``python -m eval.regions`` measured of one method on photos with named regions."""
+
+    format: Literal[1] = FORMAT
+    name: Annotated[str, Field(min_length=1)]  # of the method without its proposals, such as "c-MWP"
+    manifest: RegionManifest
+    pointing: RegionPointing
+    boxes: RegionBoxes | None = None  # None where regions are masks, or nothing was proposed
+
+
+_FORM = Form(TypeAdapter(RegionResult), FORMAT, "python -m eval.regions")
+
+
+def read_region_results(folder: str | Path) -> list[RegionResult]:
+    """The results that ``python -m eval.regions`` saved in a folder; raises as `eval.saving.Form.read_folder` does."""
+    return _FORM.read_folder(folder)
+
+
+def save_region_result(result: RegionResult, folder: Path) -> Path:
+    """Write a result to a folder, named for its method, photos and identity; an earlier one of the same gives way.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    manifest = result.manifest
+    return _FORM.save(result, folder, result.name, manifest.data.name, manifest.proposals or "", manifest.identity[:6])

@@ -1,0 +1,73 @@
+"""The scores of answers for named regions: pointing and boxes, over pairs of a photo and a name."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.metrics import bootstrap, shares, summarise
+from eval.regions.measuring import Answer
+from eval.regions.result import NameScores, RegionBoxes, RegionPointing
+from eval.result import Measured
+
+
+def score_pointing(answers: Sequence[Answer], *, rounds: int = 1000, seed: int = 0) -> RegionPointing:
+    """Accuracy over pairs and over names, with intervals over photos, and that of the photos' centres.
+
+    The mean over names is that of pairs which weigh one over the number of their name's pairs; so is its interval.
+
+    Args:
+        answers: one for each pair, at least one.
+        rounds: number of bootstrap samples of the photos; 0 for no intervals.
+        seed: the seed of the bootstrap.
+    """
+    counts = Counter(answer.name for answer in answers)
+    hits = np.array([[answer.is_hit, answer.is_centre_hit] for answer in answers], np.float64)
+    photos = [answer.photo for answer in answers]
+
+    def weighted(weights: NDArray[np.float64]) -> tuple[Measured, float]:
+        values = hits * weights[:, None]
+        accuracy, centre = shares(values, weights)
+        interval, _ = bootstrap(photos, values, weights, rounds=rounds, seed=seed)
+        return Measured(_share(accuracy), _clipped(interval)), _share(centre)
+
+    accuracy, centre = weighted(np.ones(len(answers)))
+    name_mean, centre_name_mean = weighted(np.array([1 / counts[answer.name] for answer in answers]))
+    return RegionPointing(
+        accuracy=accuracy,
+        name_mean=name_mean,
+        centre=centre,
+        centre_name_mean=centre_name_mean,
+        names={name: _score_name([one for one in answers if one.name == name]) for name in sorted(counts)},
+    )
+
+
+def score_boxes(answers: Sequence[Answer], *, rounds: int = 1000, seed: int = 0) -> RegionBoxes | None:
+    """Recall and the first boxes' overlaps and errors; None where no boxes were ranked."""
+    judged = [answer.judged for answer in answers if answer.judged is not None]
+    if not judged:
+        return None
+    scores = summarise(judged, per_type=False, rounds=rounds, seed=seed)
+    assert scores.errors is not None
+    return RegionBoxes(
+        recall=scores.recall,
+        recall_at_1_iou_75=scores.recall_at_1_iou_75,
+        mean_iou=scores.mean_iou,
+        errors=scores.errors,
+    )
+
+
+def _score_name(answers: Sequence[Answer]) -> NameScores:
+    accuracy = sum(answer.is_hit for answer in answers) / len(answers)
+    return NameScores(pairs=len(answers), accuracy=accuracy, is_known=answers[0].is_known)
+
+
+def _share(value: float | None) -> float:
+    """A share of weights, which may be above 1 by a rounding error."""
+    assert value is not None
+    return min(value, 1.0)
+
+
+def _clipped(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (_share(interval[0]), _share(interval[1]))
