@@ -126,11 +126,11 @@ def test_the_default_command_is_pinned():
     settings = composed(return_hydra_config=True)
     choices = settings.hydra.runtime.choices
     assert (choices.model, choices.attention, choices.proposals) == ("checkpoint", "best", "mcg")
-    assert settings.model.checkpoint == "efficientnet_lite2_tags"
+    assert settings.model.checkpoint == "efficientnet_lite2_places"
     assert (settings.scoring.overlap, settings.scoring.count) == (0.7, 10)
     assert settings.proposals.count == 500
-    assert settings.attention.scales == {"coarse": 0.75, "fine": 1.5, "whole": 1.0}
-    assert settings.attention.scoring == {"area_exponent": {"segments": 0.4, "boxes": 0.3}, "clothing_weight": 0.6}
+    assert settings.attention.scales == {"whole": 1.0, "fine": 1.3}
+    assert settings.attention.scoring == {"area_exponent": {"segments": 0.45, "boxes": 0.3}, "clothing_weight": 0.6}
 
 
 def test_layer_window_and_size_of_every_model_are_pinned():
@@ -148,9 +148,12 @@ def test_layer_window_and_size_of_every_model_are_pinned():
     }
 
 
-def test_layer_window_and_size_of_the_packaged_checkpoint_are_pinned():
-    classifier = load_checkpoint(checkpoint="efficientnet_lite2_tags")
-    assert (classifier.layer, classifier.window, classifier.short_side) == ("blocks.5.0.bn1", 8, 400)
+@pytest.mark.parametrize(
+    ("checkpoint", "window"), [("efficientnet_lite2_places", None), ("efficientnet_lite2_tags", 8)]
+)
+def test_layer_window_and_size_of_the_packaged_checkpoints_are_pinned(checkpoint, window):
+    classifier = load_checkpoint(checkpoint=checkpoint)
+    assert (classifier.layer, classifier.window, classifier.short_side) == ("blocks.5.0.bn1", window, 400)
 
 
 def test_a_misspelt_setting_fails():

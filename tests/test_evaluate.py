@@ -181,7 +181,7 @@ def test_photos_of_the_test_split_use_the_gamma_that_was_chosen_on_others(evalua
     result, _ = evaluate("gammas=[0,0.5,3]")
     chosen = result.manifest.gamma.value
     ((name, known),) = read_gammas(data / "out" / "gammas.json").items()
-    assert name.startswith("efficientnet_lite2_tags, cmwp, mcg (")
+    assert name.startswith("efficientnet_lite2_places, cmwp, mcg (")
     assert (known.gamma, known.grid, known.photos, known.split) == (chosen, (0.0, 0.5, 3.0), 2, None)
     (data / "entities" / "test.txt").write_text("1\n2\n")
     again, _ = evaluate()
