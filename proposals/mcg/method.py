@@ -19,6 +19,7 @@ from proposals.mcg.ranking import RANKER, diversify, load_forest
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
 LONGEST_SIDE = 640  # pixels
 MOST_SUPERPIXELS = 2000
+MOST_RANKED = 5000  # candidates that are ranked for diversity
 MCG_SCALES = (2.0, 1.0, 0.5)
 # Numbers of singles, pairs, triplets and 4-tuples: for the combined hierarchy, then for each scale, fine to coarse.
 MCG_CANDIDATES = ((90, 900, 200, 500), (2000, 700, 5000, 3000), (300, 700, 5000, 10_000), (300, 200, 300, 4000))
@@ -59,7 +60,7 @@ class MCG:
         count: int = 500,
         scales: Sequence[float] = MCG_SCALES,
         candidates: Sequence[Sequence[int]] = MCG_CANDIDATES,
-        theta: float = 0.5,
+        theta: float = 0.7,
         longest_side: int = LONGEST_SIDE,
         most_superpixels: int = MOST_SUPERPIXELS,
         edges: str | Path | None = None,
@@ -104,7 +105,9 @@ class MCG:
         partition, hierarchies = self._hierarchies(pixels)
         groups = group(partition, hierarchies, self.candidates)
         scores = self.rank(groups.features)
-        chosen, values = diversify(groups.boxes, scores, theta=self.theta, count=self.count)
+        best = np.argsort(-scores, kind="stable")[:MOST_RANKED]
+        groups, scores = groups[best], scores[best]
+        chosen, values = diversify(groups, scores, partition.areas, theta=self.theta, count=self.count)
         return to_segments(groups[chosen], values, partition.superpixels, (height, width))
 
     def contour_map(self, image: ImageSource) -> Reals:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proposals.compiled import compiled
-from proposals.mcg.duplicates import box_intersection
-from proposals.mcg.grouping import FEATURES
+from proposals.mcg.duplicates import box_intersection, shared_area
+from proposals.mcg.grouping import FEATURES, Groups
 from proposals.mcg.hierarchy import Ints, Reals
 
 RANKER = Path(__file__).resolve().parents[1] / "weights" / "ranker.safetensors"
@@ -109,56 +109,59 @@ def _is_whole(forest: Forest) -> bool:
     return bool((is_later & is_inside)[forest.features >= 0].all() and are_roots.all())
 
 
-def diversify(boxes: Reals, scores: Reals, *, theta: float, count: int) -> tuple[Ints, Reals]:
-    """Maximal marginal relevance: take boxes that score high and overlap little with those taken already.
+def diversify(groups: Groups, scores: Reals, areas: Reals, *, theta: float, count: int) -> tuple[Ints, Reals]:
+    """Maximal marginal relevance: take candidates that score high and overlap little with those taken already.
 
-    The next box maximises score^θ · (1 − o)^(1 − θ), where o is its largest overlap (IoU) with those taken. A product
-    keeps a likely object that was already found behind an unlikely one that is new, whatever the size of the scores.
+    The next one maximises θ · score − (1 − θ) · its largest overlap (IoU) with those taken, and that is its new score.
 
     Args:
-        boxes: (N, 4), xyxy.
-        scores: (N,), in [0, 1].
+        groups: N candidates.
+        scores: (N,), one for each group.
+        areas: (n,), pixels of each superpixel.
         theta: θ, from 0 (diversity alone) to 1 (scores alone).
-        count: the greatest number of boxes to take.
+        count: the greatest number of candidates to take.
 
     Returns:
-        Indices of the chosen boxes, best first, and the values at which they were taken; of equal ones, the lower index
-        comes first.
-
-    >>> boxes = np.array([[0.0, 0, 8, 8], [0, 0, 8, 8.5], [20, 20, 22, 22]])
-    >>> diversify(boxes, np.array([0.9, 0.8, 0.1]), theta=0.5, count=2)[0]
-    array([0, 2])
+        Indices of the chosen groups, best first, and their new scores.
     """
-    relevance = scores.clip(0) ** theta
-    chosen = np.zeros(min(count, len(boxes)), np.int64)
-    values = np.zeros(len(chosen))
-    _take(np.ascontiguousarray(boxes), relevance, 1 - theta, chosen, values)
-    return chosen, values
+    values = theta * scores
+    queue = np.argsort(-values, kind="stable")
+    taken = np.zeros(min(count, len(groups)), np.int64)
+    overlaps, compared = np.zeros(len(groups)), np.zeros(len(groups), np.int64)
+    _take(
+        *groups.members, areas, groups.boxes, groups.areas, scores, theta, values, overlaps, compared, queue, taken
+    )  # fmt: skip
+    return taken, values[taken]
 
 
 @compiled
-def _take(boxes, relevance, exponent, chosen, values):  # type: ignore[no-untyped-def]
-    """Choose the boxes of `chosen` in turn, with their `values`: relevance · (1 − largest overlap)^exponent."""
-    areas = np.empty(len(boxes), np.float64)
-    for i in range(len(boxes)):
-        areas[i] = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
-    now = np.empty(len(boxes), np.float64)  # the value of each box; -1 once it is taken
-    for i in range(len(boxes)):
-        now[i] = relevance[i]
-    overlaps = np.full(len(boxes), 0.0)
-    best = 0
-    for i in range(len(boxes)):
-        if now[i] > now[best]:
-            best = i
-    for place in range(len(chosen)):
-        taken = best
-        chosen[place], values[place] = taken, now[taken]
-        now[taken] = -1.0
-        for i in range(len(boxes)):
-            if now[i] >= 0:
-                common = box_intersection(boxes, i, taken)
-                if common > overlaps[i] * (areas[i] + areas[taken] - common):
-                    overlaps[i] = common / (areas[i] + areas[taken] - common)
-                    now[i] = relevance[i] * (1 - overlaps[i]) ** exponent
-            if now[i] > now[best]:
-                best = i
+def _take(offsets, members, weights, boxes, areas, scores, theta, values, overlaps, compared, queue, taken):  # type: ignore[no-untyped-def]
+    """Choose the candidates of `taken`, in turn.
+
+    Overlap only grows as more are taken: an old value is a bound, and only that of the first in the queue needs to be
+    brought up to date. It then moves back to its place; of equal values, the lower index comes first.
+    """
+    head, done = 0, 0
+    while done < len(taken):
+        i = queue[head]
+        if compared[i] == done:
+            taken[done] = i
+            done += 1
+            head += 1
+            continue
+        for place in range(compared[i], done):
+            j = taken[place]
+            both = areas[i] + areas[j]
+            most = min(box_intersection(boxes, i, j), areas[i], areas[j])
+            if most > overlaps[i] * (both - most):  # otherwise even all of it would change nothing
+                common = shared_area(offsets, members, weights, i, j)
+                overlaps[i] = max(overlaps[i], common / (both - common))
+        compared[i] = done
+        values[i] = theta * scores[i] - (1 - theta) * overlaps[i]
+        place = head
+        while place + 1 < len(queue) and (
+            values[queue[place + 1]] > values[i] or (values[queue[place + 1]] == values[i] and queue[place + 1] < i)
+        ):
+            queue[place] = queue[place + 1]
+            place += 1
+        queue[place] = i
