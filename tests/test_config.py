@@ -130,7 +130,7 @@ def test_the_default_command_is_pinned():
     assert (settings.scoring.overlap, settings.scoring.count) == (0.7, 10)
     assert settings.proposals.count == 500
     assert settings.attention.scales == {"whole": 1.0, "fine": 1.3}
-    assert settings.attention.scoring == {"area_exponent": {"segments": 0.45, "boxes": 0.3}, "clothing_weight": 0.6}
+    assert settings.attention.scoring == {"area_exponent": {"segments": 0.4, "boxes": 0.35}, "clothing_weight": 0.6}
 
 
 def test_layer_window_and_size_of_every_model_are_pinned():
