@@ -70,12 +70,7 @@ OPTIONS = sorted(
 )
 # Values that differ from the constructor's default on purpose: those of variants, and `signed` for any network.
 DEVIATIONS = {
-    ("attention", "best"): {
-        "parts.coarse.signed",
-        "parts.fine.signed",
-        "parts.whole.signed",
-        "parts.whole.contrastive",
-    },
+    ("attention", "best"): {"parts.whole.signed", "parts.fine.signed"},
     ("attention", "cmwp"): {"signed"},
     ("attention", "mwp"): {"signed", "contrastive"},
     ("proposals", "edge_boxes_200"): {"count"},

@@ -195,7 +195,7 @@ def test_bad_input_is_refused_with_what_would_be_right(quick_grounder, arguments
 
 
 def test_every_attention_brings_its_own_scoring():
-    default, paper = compose_grounder([]), compose_grounder(["attention=cmwp"])
+    default, paper = compose_grounder([]), compose_grounder(["attention=mwp"])
     assert default.clothing_weight > 0
     assert paper.clothing_weight == 0
     assert default.area_exponents != paper.area_exponents

@@ -260,7 +260,7 @@ def test_boxes_are_pointed_at_and_ranked(command, boxed, capsys):
         == "python -m eval.regions data=subjects data.path=photos data.boxes=things.json proposals=mcg output=out"
     )
     assert (manifest.data.name, manifest.data.photos, manifest.data.pairs) == ("things", 3, 3)
-    assert manifest.settings["area_exponents"] == {"segments": 0.25, "boxes": 0.25}
+    assert manifest.settings["area_exponents"] == composed("attention=cmwp").attention.scoring.area_exponent
     assert result.pointing.unknown == ("xyzzy",)
     assert result.boxes.recall.at_1.share in (1 / 3, 2 / 3, 1)
     assert lines[0] == "photo,name,known,hit,centre,rank,iou,outcome"
