@@ -41,7 +41,7 @@ from rich.table import Table
 from eval.proposals import average_recall, best_overlaps, recall
 from grounding.images import load_image, to_pixels
 from grounding.records import Regions, Segments
-from grounding.scoring import suppress
+from grounding.scoring import unsuppressed
 from proposals.overlaps import box_overlaps, mask_overlaps
 from train.coco import CocoPhoto, object_boxes, object_masks, read_photos
 
@@ -175,7 +175,7 @@ def measure(job: tuple[str, Path | None, CocoPhoto, tuple[int | None, ...], Path
     seconds = time.perf_counter() - start
     boxes = Regions(regions.boxes, regions.scores)
     if isinstance(regions, Segments):  # different outlines may have one box
-        boxes = suppress(boxes, overlap=0.95)
+        boxes = boxes[unsuppressed(boxes, overlap=0.95)]
     return Result(
         best_overlaps(box_overlaps(boxes, object_boxes(photo)), counts),
         best_overlaps(mask_overlaps(regions, object_masks(photo)), counts),
