@@ -17,6 +17,15 @@ settings.register_profile("project", deadline=None, suppress_health_check=[Healt
 settings.load_profile("project")
 
 
+@pytest.fixture
+def one_thread():
+    """Two threads that share a busy core wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def grounder():
     """The default grounder, which takes seconds for a photo. Tests must not change it."""

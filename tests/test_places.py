@@ -26,13 +26,7 @@ MIDDLES = {"efficientnet": "blocks.3", "dilated": "blocks.3", "mobilenet": "feat
 PHOTOS = torch.rand(2, 3, 80, 96, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads that share a busy core wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,7 @@ AT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads that share a busy core wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,7 @@ from train.ranker import train_ranker
 FEW = EdgeTraining(steps=4, batch_size=2, crop=32, ema_decay=0.5)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads that share a busy core wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,12 @@
 """Join manifests of tagged photos from several sources: ``python -m train task=join``."""
 
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grounding.files import write_file
 from train.data import TaggedPhoto, read_tag_manifest
+from train.manifests import CAPTIONS, manifest_path, write_manifest
 from train.vocabulary import lemmatise_tags, normalise
-
-log = logging.getLogger(__name__)
-
-LEMMAS = "captions"  # the source whose tags are lemmas already: see `train.manifests.write_caption_manifest`
 
 
 def join_manifests(manifests: Sequence[str], output: str) -> Path:
@@ -33,9 +27,7 @@ def join_manifests(manifests: Sequence[str], output: str) -> Path:
         ValueError: there is no manifest, one of them makes no sense, or the output is no ``.jsonl``.
         OSError: the output cannot be written.
     """
-    target = Path(output).expanduser()
-    if target.suffix.lower() != ".jsonl":
-        raise ValueError(f"output is a file .jsonl, got {output}")
+    target = manifest_path(output)
     if isinstance(manifests, str) or not manifests:
         raise ValueError("manifests is a list of files, such as task.manifests=[a.jsonl,b.jsonl]")
     found = [
@@ -43,23 +35,19 @@ def join_manifests(manifests: Sequence[str], output: str) -> Path:
         for data in (read_tag_manifest(path, first=None) for path in manifests)
         for photo in data.photos
     ]
-    written = {tag for _, photo in found if photo.source != LEMMAS for tag in photo.tags}
+    written = {tag for _, photo in found if photo.source != CAPTIONS for tag in photo.tags}
     lemmas = lemmatise_tags(sorted({normalise(tag) for tag in written}))
-    lines = []
-    for folder, photo in found:
-        row = _row(photo, lemmas)
-        row["image"] = (folder / photo.name).resolve().as_posix()
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, "".join(lines).encode())
-    log.info("%s: %d photos of %d manifests", target, len(lines), len(manifests))
-    return target
+    return write_manifest(target, target.parent, [_row(folder, photo, lemmas) for folder, photo in found])
 
 
-def _row(photo: TaggedPhoto, lemmas: dict[str, str]) -> dict[str, Any]:
-    """A photo's row, without its path."""
-    tags = photo.tags if photo.source == LEMMAS else [lemmas[normalise(tag)] for tag in photo.tags]
-    row: dict[str, Any] = {"image": "", "source": photo.source, "tags": [tag for tag in dict.fromkeys(tags) if tag]}
+def _row(folder: Path, photo: TaggedPhoto, lemmas: dict[str, str]) -> dict[str, Any]:
+    """A photo's row, with an absolute path."""
+    tags = photo.tags if photo.source == CAPTIONS else [lemmas[normalise(tag)] for tag in photo.tags]
+    row: dict[str, Any] = {
+        "image": (folder / photo.name).resolve(),
+        "source": photo.source,
+        "tags": [tag for tag in dict.fromkeys(tags) if tag],
+    }
     if photo.size is not None:
         row["height"], row["width"] = photo.size
     return row

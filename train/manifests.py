@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CAPTIONS = "captions"  # the source of photos whose tags are words of captions, lemmas already
 SPLITS = {"all": ("train", "test"), "train": ("train",), "test": ("test",)}
 AUXILIARY = {"AUX"}  # is, was, has: part of most captions' verbs, but of no phrase
 MARKUP = re.compile(r"\[/EN#\S+ ([^\]]*)\]")  # Flickr30k Entities: [/EN#12/people A man]
@@ -62,7 +63,7 @@ def write_caption_manifest(
     """
     if compounds is not None:
         check_limits("captions", compounds=(compounds, 1, 1_000_000_000))
-    target = _manifest_path(output)
+    target = manifest_path(output)
     folder = Path(photos).expanduser()
     captioned = _read_captions(Path(captions).expanduser())
     if names is not None:
@@ -78,13 +79,13 @@ def write_caption_manifest(
     originals = {} if sizes is None else _read_sizes(Path(sizes).expanduser())
     rows: list[dict[str, Any]] = []
     for name, photo_tags in zip(existing, tags, strict=True):
-        row: dict[str, Any] = {"image": name, "source": "captions", "tags": photo_tags}
+        row: dict[str, Any] = {"image": name, "source": CAPTIONS, "tags": photo_tags}
         if sizes is not None:
             if Path(name).stem not in originals:
                 raise ValueError(f"{sizes}: has no size of {printable(name)}")
             row["width"], row["height"] = originals[Path(name).stem]
         rows.append(row)
-    return _write_manifest(target, folder, rows)
+    return write_manifest(target, folder, rows)
 
 
 def _rank_words(captions: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -113,7 +114,7 @@ def write_corel_manifest(corel: str, output: str, *, split: str = "all") -> Path
     """
     if split not in SPLITS:
         raise ValueError(f"corel: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    target = _manifest_path(output)
+    target = manifest_path(output)
     folder = Path(corel).expanduser()
     words = _lines(folder / "labels" / "words")
     tags: dict[str, list[str]] = {}
@@ -128,10 +129,11 @@ def write_corel_manifest(corel: str, output: str, *, split: str = "all") -> Path
             except (ValueError, IndexError):
                 raise ValueError(f"{path}: expected numbers from 1 to {len(words)}, got {line!r}") from None
     rows = [{"image": name, "source": "corel", "tags": tags[name]} for name in _existing_names(folder, tags)]
-    return _write_manifest(target, folder, rows)
+    return write_manifest(target, folder, rows)
 
 
-def _manifest_path(output: str) -> Path:
+def manifest_path(output: str) -> Path:
+    """The path of a manifest to write; raises ValueError unless it is a ``.jsonl``."""
     path = Path(output).expanduser()
     if path.suffix.lower() != ".jsonl":
         raise ValueError(f"output is a file .jsonl, got {output}")
@@ -150,8 +152,8 @@ def _existing_names(folder: Path, names: Iterable[str]) -> list[str]:
     return existing
 
 
-def _write_manifest(target: Path, folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write a row for each photo.
+def write_manifest(target: Path, folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write a row for each photo; its ``image`` is a path from the folder, or an absolute one.
 
     Paths are relative where the photos lie below the manifest, so that both can be moved together.
     """

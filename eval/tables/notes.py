@@ -105,7 +105,10 @@ def gamma_notes(results: Sequence[Result]) -> list[str]:
 def _chosen_on(found: PhotoSet) -> str:
     is_same = found.label.startswith("part of val") and found.label in saved_statistics()
     photos = "these very photos" if is_same else "the 247 val photos of docs/results.md"
-    return f"The image sizes of `best` and the weight of clothing were also chosen with the boxes of {photos}."
+    return (
+        "The image sizes of `best`, the window of the default model and the weight of clothing were also chosen with "
+        f"the boxes of {photos}."
+    )
 
 
 def _comparison(shares: Mapping[str, float]) -> str:
