@@ -57,6 +57,7 @@ def open_method(settings: Any, choices: Mapping[str, str | None]) -> Method:
         "attention": built.attention,
         "model": classifier.settings(),
         "proposals": None if option is None else _proposal_settings(built.proposals, stored),
+        "area_exponent_by_kind": built.area_exponent_by_kind,
         "overlap": built.overlap,
         "clothing_weight": built.clothing_weight,
     }
@@ -83,7 +84,12 @@ def _proposal_settings(settings: dict[str, Any], stored: dict[str, Any] | None) 
 
 
 def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str]:
-    """The model and the clothing weight, where they are not the usual ones, for the name of a result."""
-    usual = settings.attention.get("scoring", {}).get("clothing_weight", 0.0)
+    """The model and settings of scoring, where they are not the attention's usual ones, for the name of a result."""
+    usual = settings.attention.get("scoring", {})
     differences = [] if model == DEFAULT_MODEL else [model]
-    return differences if built.clothing_weight == usual else [*differences, f"clothing {built.clothing_weight:g}"]
+    if built.clothing_weight != usual.get("clothing_weight", 0.0):
+        differences.append(f"clothing {built.clothing_weight:g}")
+    if built.area_exponent_by_kind != usual.get("area_exponent_by_kind", {}):
+        changes = ", ".join(f"{kind} {value:+g}" for kind, value in built.area_exponent_by_kind.items())
+        differences.append(f"γ of {changes}" if changes else "one γ for all kinds")
+    return differences

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -50,8 +50,8 @@ class Predictor:
     """Predicts with a grounder where the instances of a photo are.
 
     Regions are scored by S_R / A_R^γ and near duplicates are suppressed, as ``python -m grounding`` does (paper,
-    section 6.3.1). The point is the greatest attention at the photo's size, or the photo's centre where there is no
-    attention.
+    section 6.3.1); what the kind of a phrase adds to γ is added to each γ. The point is the greatest attention at the
+    photo's size, or the photo's centre where there is no attention.
 
     Args:
         grounder: the classifier with its attention, the proposals and the scoring; its own γ are not used.
@@ -77,7 +77,7 @@ class Predictor:
         image = load_photo(photo)
         words = instance_words(photo, instances, self.grounder)
         members = [entity.members for entity in group_entities(instances)]
-        asked = digest(image, [(phrase.known, phrase.clothing) for phrase in words], members)
+        asked = digest(image, [(phrase.known, phrase.clothing, phrase.kind) for phrase in words], members)
         path = self._predictions / f"{photo.name}-{asked}.safetensors"
         distinct = tuple(dict.fromkeys(words))  # phrases with the same words have the same predictions
         tensors = load_tensors(path)
@@ -133,8 +133,9 @@ class Predictor:
     def _rank(self, words: PhraseWords, maps: WordMaps, proposals: Regions, size: Size) -> dict[str, Tensor]:
         """The proposals that each γ keeps, best first, with scores, one γ after the other; and what else is kept."""
         attention = self._phrase_map(words, maps)
-        overlap = self.grounder.scoring.overlap
-        rankings = rank_regions(attention, proposals, size, area_exponents=self.area_exponents, overlap=overlap)
+        scoring = self.grounder.scoring
+        exponents = [scoring.area_exponents.shifted(gamma, words.kind) for gamma in self.area_exponents]
+        rankings = rank_regions(attention, proposals, size, area_exponents=exponents, overlap=scoring.overlap)
         reached = phrase_reached(maps.reached, words)
         return {
             "order": torch.cat([ranking.indices for ranking in rankings]).int(),
@@ -162,7 +163,7 @@ def instance_words(photo: AnnotatedPhoto, instances: Sequence[Instance], grounde
     )
     by_place = {(phrase.caption, phrase.span): words for phrase, words in zip(marked, found, strict=True)}
     words = [by_place[instance.sentence, instance.span] for instance in instances]
-    return [PhraseWords(each.known, clothing=each.clothing) for each in words]  # skipped words do not matter
+    return [replace(each, skipped=()) for each in words]  # which do not matter
 
 
 def attend_phrases(attention: WordAttention, image: Tensor, texts: Sequence[str]) -> list[Tensor | None]:

@@ -6,9 +6,10 @@ from typing import Any
 
 @dataclass
 class EvalScoringSettings:
-    """Settings of scoring and suppression. For None, γ is chosen, and the clothing weight is the attention's own."""
+    """Settings of scoring and suppression. For None, γ is chosen, and other settings are the attention's own."""
 
     area_exponent: Any  # None, a number, or a number each for segments and boxes
+    area_exponent_by_kind: Any  # what kinds of things add to γ; None for that of the attention option
     overlap: float
     clothing_weight: float | None
 

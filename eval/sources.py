@@ -81,7 +81,7 @@ class ModelSource:
         if self.given.segments == self.given.boxes:
             return given_candidate(self.given.segments)
         proposals = propose_regions(load_photo(photos.photos[0]), self.grounder.propose)
-        return given_candidate(self.given.for_regions(proposals))
+        return given_candidate(self.given.for_phrase(None, proposals))
 
     def predict(
         self, photos: AnnotatedPhotos, instances: Sequence[Instance], gammas: Sequence[float | None]
@@ -211,6 +211,7 @@ def _predictions_key(maps_key: str, built: GrounderSettings, stored: dict[str, A
         _named_files(built.proposals),
         weights if stored is None else stored,
         built.overlap,
+        built.area_exponent_by_kind,
         built.clothing_weight,
     )
 

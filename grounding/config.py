@@ -20,6 +20,7 @@ class ScoringSettings:
     """Settings of scoring and suppression (see `grounding.pipeline.Scoring`)."""
 
     area_exponent: Any  # γ: a number, or one each for segments and boxes; None for those of the attention option
+    area_exponent_by_kind: Any  # what kinds of things add to γ; None for that of the attention option
     overlap: float
     count: int
     clothing_weight: float | None  # None for that of the attention option
@@ -121,6 +122,7 @@ class GrounderSettings:
     attention: dict[str, Any]
     proposals: dict[str, Any]
     area_exponents: dict[str, Any]  # γ for segments and for boxes
+    area_exponent_by_kind: dict[str, Any]  # what kinds of things add to γ
     overlap: float
     count: int
     clothing_weight: float
@@ -139,12 +141,13 @@ def grounder_settings(settings: Any) -> GrounderSettings:
     attention = plain_settings("attention", settings.attention)
     chosen = attention.get("scoring", {})
     scoring = plain_settings("scoring", settings.scoring)
-    clothing_weight = scoring["clothing_weight"]
+    by_kind, clothing_weight = scoring["area_exponent_by_kind"], scoring["clothing_weight"]
     return GrounderSettings(
         model=plain_settings("model", settings.model),
         attention=_without_scoring(attention),
         proposals=plain_settings("proposals", settings.proposals),
-        area_exponents=_by_kind(scoring["area_exponent"], chosen.get("area_exponent")),
+        area_exponents=_by_form(scoring["area_exponent"], chosen.get("area_exponent")),
+        area_exponent_by_kind=_by_kind(chosen.get("area_exponent_by_kind", {}) if by_kind is None else by_kind),
         overlap=scoring["overlap"],
         count=scoring.get("count", 1),
         clothing_weight=chosen.get("clothing_weight", 0.0) if clothing_weight is None else clothing_weight,
@@ -152,7 +155,7 @@ def grounder_settings(settings: Any) -> GrounderSettings:
     )
 
 
-def _by_kind(given: Any, chosen: Any) -> dict[str, Any]:
+def _by_form(given: Any, chosen: Any) -> dict[str, Any]:
     """γ for segments and for boxes: the given one, or else the one chosen for the attention option."""
     exponent = chosen if given is None else given
     if exponent is None:
@@ -161,6 +164,16 @@ def _by_kind(given: Any, chosen: Any) -> dict[str, Any]:
     if values.keys() != {"segments", "boxes"}:
         raise ValueError(f"scoring.area_exponent is a number, or one each for segments and boxes, got {exponent!r}")
     return values
+
+
+def _by_kind(given: Any) -> dict[str, Any]:
+    """What kinds of things add to γ."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            "scoring.area_exponent_by_kind is a number for each kind of thing, such as {part: 0.2}, or {} for none, "
+            f"got {given!r}"
+        )
+    return given
 
 
 def _without_scoring(attention: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from grounding.attention.attended import Attended, MassTracking
 from grounding.devices import find_device
+from grounding.kinds import kind_of
 from grounding.models import Classifier
 from grounding.phrases import clothing_phrases
 from grounding.records import Phrase
@@ -29,6 +30,7 @@ class PhraseWords:
     known: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     clothing: tuple[str, ...] = ()  # known words of the phrase that names the clothing of this one
+    kind: str | None = None  # of the thing that the phrase means, see `grounding.kinds`
 
     @property
     def attended(self) -> tuple[str, ...]:
@@ -104,7 +106,7 @@ class WordAttention:
 def match_words(
     phrases: Sequence[Phrase], captions: Sequence[str], vocabulary: Vocabulary, *, with_clothing: bool
 ) -> list[PhraseWords]:
-    """Match the words of each phrase and, if asked for, those of the phrase that names its clothing.
+    """Match the words of each phrase and, if asked for, those of the phrase that names its clothing; find its kind.
 
     Args:
         phrases: the noun phrases of the captions, in order.
@@ -115,8 +117,10 @@ def match_words(
     matches = [vocabulary.match(phrase.words) for phrase in phrases]
     worn = clothing_phrases(phrases, captions) if with_clothing else [None] * len(phrases)
     return [
-        PhraseWords(known, skipped, () if clothing is None else vocabulary.match(clothing.words)[0])
-        for (known, skipped), clothing in zip(matches, worn, strict=True)
+        PhraseWords(
+            known, skipped, () if clothing is None else vocabulary.match(clothing.words)[0], kind_of(phrase.words)
+        )
+        for phrase, (known, skipped), clothing in zip(phrases, matches, worn, strict=True)
     ]
 
 

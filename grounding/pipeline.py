@@ -37,7 +37,7 @@ class Scoring:
     """Settings by which attention maps become ranked regions.
 
     Args:
-        area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes.
+        area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes, and by the kind of thing.
         overlap: IoU above which a region gives way to a better one.
         count: the greatest number of regions that a phrase keeps.
         clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
@@ -105,7 +105,7 @@ class Grounder:
             WordAttention(classifier, method, device=settings.device),
             build_part(settings.proposals),
             Scoring(
-                AreaExponents(**settings.area_exponents),
+                AreaExponents(**settings.area_exponents, by_kind=settings.area_exponent_by_kind),
                 overlap=settings.overlap,
                 count=settings.count,
                 clothing_weight=settings.clothing_weight,
@@ -206,10 +206,10 @@ class Grounder:
 
     def _ground(self, task: "_Task", word_maps: WordMaps) -> Grounding:
         photo = task.photo
-        exponent = self.scoring.area_exponents.for_regions(photo.proposals)
         grounded = []
         for phrase, words in zip(task.phrases, task.words, strict=True):
             attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
+            exponent = self.scoring.area_exponents.for_phrase(words.kind, photo.proposals)
             (ranking,) = rank_regions(
                 attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
             )

@@ -1,12 +1,14 @@
 """Scores of regions from an attention map, S_R / A_R^γ (paper, section 6.3.1), and suppression of near duplicates."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from grounding.kinds import KINDS
 from grounding.records import Regions, Segments
 
 LONGEST_SIDE = 400  # cells of the map that boxes are scored on
@@ -14,24 +16,44 @@ LONGEST_SIDE = 400  # cells of the map that boxes are scored on
 
 @dataclass(frozen=True, slots=True)
 class AreaExponents:
-    """γ of S_R / A_R^γ for regions with outlines and for boxes, each from 0 to 10.
+    """γ of S_R / A_R^γ for regions with outlines and for boxes, each from 0 to 10, and what kinds of things add to it.
+
+    Args:
+        segments: γ for regions with outlines.
+        boxes: γ for boxes.
+        by_kind: by a kind of `grounding.kinds.KINDS`, the number, from -10 to 10, that is added for phrases of this
+            kind; nothing is added for others. The sum is at least 0.
 
     Raises:
-        ValueError: a value is not a number from 0 to 10.
+        ValueError: a value is not a number in its range, or there is no such kind.
     """
 
     segments: float
     boxes: float
+    by_kind: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for value in (self.segments, self.boxes):
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not 0 <= value <= 10:
+            if not _is_number(value) or not 0 <= value <= 10:
                 raise ValueError(f"scoring.area_exponent must be from 0 to 10, got {value!r}")
+        for kind, value in self.by_kind.items():
+            if kind not in KINDS:
+                raise ValueError(f"scoring.area_exponent_by_kind: no kind {kind!r}; kinds are {', '.join(KINDS)}")
+            if not _is_number(value) or not -10 <= value <= 10:
+                raise ValueError(f"scoring.area_exponent_by_kind.{kind} must be from -10 to 10, got {value!r}")
 
-    def for_regions(self, regions: Regions) -> float:
-        """The γ for regions with outlines, or for boxes."""
-        return self.segments if isinstance(regions, Segments) else self.boxes
+    def for_phrase(self, kind: str | None, regions: Regions) -> float:
+        """The γ for a phrase of this kind, among regions with outlines or boxes."""
+        return self.shifted(self.segments if isinstance(regions, Segments) else self.boxes, kind)
+
+    def shifted(self, exponent: float, kind: str | None) -> float:
+        """A γ with what a kind adds to it.
+
+        >>> exponents = AreaExponents(segments=0.4, boxes=0.3, by_kind={"part": 0.25, "scene": -0.5})
+        >>> [exponents.shifted(0.25, kind) for kind in ("part", "scene", "being", None)]
+        [0.5, 0.0, 0.25, 0.25]
+        """
+        return max(exponent + self.by_kind.get(kind, 0.0), 0.0) if kind else exponent
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +196,10 @@ def segment_sums(attention: Tensor, superpixels: Tensor, offsets: Tensor, member
 def _sum_by_segment(values: Tensor, offsets: Tensor, members: Tensor) -> Tensor:
     running = torch.nn.functional.pad(values[members.long()].cumsum(0), (1, 0))
     return running[offsets[1:].long()] - running[offsets[:-1].long()]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(attention: Tensor) -> None:

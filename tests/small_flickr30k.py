@@ -70,7 +70,7 @@ def propose_segments(image):
     return Segments(boxes * scale, torch.linspace(1, 0.2, 5), superpixels, (offsets, members))
 
 
-def small_grounder(method, *, propose=propose_boxes, gamma=0.25, clothing_weight=0.0):
+def small_grounder(method, *, propose=propose_boxes, gamma=0.25, clothing_weight=0.0, by_kind=None):
     """A grounder with the small classifier."""
-    scoring = Scoring(AreaExponents(gamma, gamma), count=1000, clothing_weight=clothing_weight)
+    scoring = Scoring(AreaExponents(gamma, gamma, by_kind or {}), count=1000, clothing_weight=clothing_weight)
     return Grounder(WordAttention(small_classifier(), method, device="cpu"), propose, scoring)

@@ -32,16 +32,19 @@ def test_the_phrases_of_the_photo_are_those_that_the_parser_finds(photo):
     assert parsed == [(phrase.text, phrase.span) for phrase, _ in photo.phrases_with_boxes()]
 
 
-@pytest.mark.parametrize(("propose", "clothing_weight"), [(propose_boxes, 0.6), (propose_segments, 0.0)])
+@pytest.mark.parametrize(
+    ("propose", "clothing_weight", "by_kind"),
+    [(propose_boxes, 0.6, {}), (propose_segments, 0.0, {"being": 0.5, "part": -0.25, "object": 0.125})],
+)
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(CONFIG_DIR, "attention").glob("*.yaml")))
-def test_the_pipeline_and_the_evaluation_agree(photo, tmp_path, name, propose, clothing_weight):
+def test_the_pipeline_and_the_evaluation_agree(photo, tmp_path, name, propose, clothing_weight, by_kind):
     method = build_part(grounder_settings(composed(f"attention={name}")).attention)
-    grounder = small_grounder(method, propose=propose, clothing_weight=clothing_weight)
+    grounder = small_grounder(method, propose=propose, clothing_weight=clothing_weight, by_kind=by_kind)
     captions = [sentence.text for sentence in photo.sentences]
     folders = {"maps": tmp_path / "maps", "predictions": tmp_path / "predictions"}
     computed, read = (Predictor(grounder, GAMMAS, **folders)(photo, instances(photo)) for _ in range(2))
     for gamma in GAMMAS:
-        scoring = replace(grounder.scoring, area_exponents=AreaExponents(gamma, gamma))
+        scoring = replace(grounder.scoring, area_exponents=AreaExponents(gamma, gamma, by_kind))
         (grounding,) = Grounder(grounder.attention, propose, scoring)([photo.path], [captions])
         for found in (computed, read):
             for phrase, prediction in zip(grounding.phrases, found.by_gamma[gamma], strict=True):

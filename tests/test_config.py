@@ -125,7 +125,11 @@ def test_the_default_command_is_pinned():
     assert (settings.scoring.overlap, settings.scoring.count) == (0.7, 10)
     assert settings.proposals.count == 500
     assert settings.attention.scales == {"whole": 1.0, "fine": 1.3}
-    assert settings.attention.scoring == {"area_exponent": {"segments": 0.4, "boxes": 0.35}, "clothing_weight": 0.6}
+    assert settings.attention.scoring == {
+        "area_exponent": {"segments": 0.4, "boxes": 0.35},
+        "area_exponent_by_kind": {"part": 0.2, "scene": -0.15, "object": 0.15},
+        "clothing_weight": 0.6,
+    }
 
 
 def test_layer_window_and_size_of_every_model_are_pinned():

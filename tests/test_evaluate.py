@@ -157,6 +157,7 @@ def test_results_of_other_settings_stand_side_by_side(evaluate, data):
         [
             (("calibration=raw",), "c-MWP (MCG)"),
             (("scoring.clothing_weight=0.5",), "clothing 0.5, c-MWP (MCG)"),
+            (("scoring.area_exponent_by_kind={part: 0.2}",), "γ of part +0.2, c-MWP (MCG)"),
             (("scoring.overlap=0.6",), "c-MWP (MCG)"),
             (("scoring.area_exponent=0.25",), "c-MWP (MCG)"),
             (("gammas=[0,0.5]",), "c-MWP (MCG)"),
@@ -227,6 +228,16 @@ def test_clothing_changes_the_scores_of_its_wearer_alone(data, photos):
     assert not torch.equal(bare[0].regions.scores, clothed[0].regions.scores)
     for plain, scaled in zip(bare[1:], clothed[1:], strict=True):
         torch.testing.assert_close(plain.regions.scores / plain.mass, scaled.regions.scores / scaled.mass)
+
+
+def test_a_kind_changes_the_scores_of_its_phrases_alone(data, photos):
+    photo = photos.photos[0]
+    things = [thing for thing in find_instances(photos) if thing.photo == photo.name]
+    assert [thing.text for thing in things[:3]] == ["A man", "an orange suit", "short hair"]
+    plain, shifted = (predictor(data, by_kind=by_kind)(photo, things).by_gamma[0.25] for by_kind in ({}, {"part": 0.5}))
+    assert torch.equal(plain[0].regions.scores, shifted[0].regions.scores)
+    for index in (1, 2):
+        assert not torch.equal(plain[index].regions.scores, shifted[index].regions.scores)
 
 
 def test_a_phrase_without_a_known_word_has_the_proposals_own_order(data, photos):

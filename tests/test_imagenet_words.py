@@ -1,4 +1,6 @@
-from train.imagenet_words import Nouns, as_ranges, derive_words, read_nouns
+from grounding.vocabulary import as_ranges
+from train.imagenet_words import derive_words
+from train.wordnet import Nouns
 
 # animal -> dog -> (beagle, pug);  artifact -> crane (machine);  bird -> crane (bird)
 NOUNS = Nouns(
@@ -11,6 +13,7 @@ NOUNS = Nouns(
         "7": ("crane",),
     },
     hypernyms={"1": (), "2": ("1",), "3": ("2",), "4": ("2",), "5": (), "6": ("1",), "7": ("6",)},
+    files=dict.fromkeys("1234567", "animal"),
 )  # fmt: skip
 
 
@@ -25,18 +28,6 @@ def test_a_word_means_its_classes_and_those_below_it():
 
 def test_synonyms_follow_their_word():
     assert derive_words(NOUNS, ["3", "4", "5", "7"])["puppy"] == [0, 1]
-
-
-def test_the_files_of_wordnet_are_read(tmp_path):
-    (tmp_path / "index.noun").write_text("  1 licence\nhot_dog n 2 1 @ 2 1 00000002 00000001  \n")
-    (tmp_path / "data.noun").write_text(
-        "  1 licence\n00000002 13 n 02 hot_dog 0 Frank 0 001 @ 00000001 n 0000 | a sausage\n"
-        "00000001 13 n 01 food 0 000 | what is eaten\n"
-    )
-    nouns = read_nouns(tmp_path)
-    assert nouns.senses == {"hot dog": ("00000002", "00000001")}
-    assert nouns.lemmas["00000002"] == ("hot dog", "frank")
-    assert nouns.hypernyms == {"00000002": ("00000001",), "00000001": ()}
 
 
 def test_runs_of_units_are_written_as_ranges():

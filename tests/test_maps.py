@@ -37,7 +37,7 @@ def test_the_words_of_a_phrase_and_of_its_clothing_are_found():
     phrases = noun_phrases(CAPTION)
     vocabulary = Vocabulary(WORDS, 4)
     man, shirt, dog = match_words(phrases, [CAPTION], vocabulary, with_clothing=True)
-    assert man == PhraseWords(("man",), (), ("red", "shirt"))
+    assert man == PhraseWords(("man",), (), ("red", "shirt"), "being")
     assert shirt.clothing == dog.clothing == ()
     assert man.attended == ("man", "red", "shirt")
     assert match_words(phrases, [CAPTION], vocabulary, with_clothing=False)[0].clothing == ()

@@ -50,7 +50,7 @@ def test_segments_are_tighter_than_boxes_over_gradients(example_groundings, grou
         grounding = example_groundings[photo]
         phrase = grounding.phrases[0]
         proposals = propose(examples[photo])
-        exponents = [grounder.scoring.area_exponents.for_regions(proposals)]
+        exponents = [grounder.scoring.area_exponents.for_phrase("being", proposals)]
         (ranking,) = rank_regions(
             phrase.attention, proposals, grounding.size, area_exponents=exponents, overlap=grounder.scoring.overlap
         )
@@ -219,6 +219,9 @@ def test_settings_are_those_of_the_command_line():
         (None, ("attention=centre", "scoring.clothing_weight=-1"), "from 0 to 10"),
         (None, ("scoring.area_exponent={segments: 0.5}",), "one each for segments and boxes"),
         (None, ("attention=centre", "scoring.area_exponent=some"), "area_exponent must be from 0 to 10"),
+        (None, ("attention=centre", "scoring.area_exponent_by_kind={giant: 1}"), "no kind 'giant'; kinds are being"),
+        (None, ("attention=centre", "scoring.area_exponent_by_kind={part: much}"), "by_kind.part must be from"),
+        (None, ("attention=centre", "scoring.area_exponent_by_kind=0.2"), "for each kind of thing, such as"),
         (None, ("model.short_side=0",), "short_side"),
         (None, ("model.window=2.5",), "window"),
         (None, ("attention=centre", "proposals.count=abc"), "count must be"),

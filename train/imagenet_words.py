@@ -13,11 +13,10 @@ words of captions that WordNet does not link are given a synonym (`SYNONYMS`).
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from grounding.vocabulary import as_ranges
+from train.wordnet import Nouns, ancestors, read_nouns
 
 OUTPUT = Path(__file__).resolve().parent.parent / "grounding" / "vocabularies" / "imagenet.tsv"
 HEAD = """\
@@ -50,46 +49,6 @@ SYNONYMS = {
 }
 
 
-@dataclass(frozen=True)
-class Nouns:
-    """WordNet's nouns; a synset's name is its offset, eight digits."""
-
-    senses: dict[str, tuple[str, ...]]  # lemma -> synsets, the most frequent sense first
-    lemmas: dict[str, tuple[str, ...]]  # synset -> lemmas
-    hypernyms: dict[str, tuple[str, ...]]  # synset -> the more general synsets
-
-
-def read_nouns(folder: Path) -> Nouns:
-    """Read WordNet 3.0's noun files.
-
-    Raises:
-        OSError: a file is missing.
-    """
-    senses = {}
-    for fields in _lines(folder / "index.noun"):
-        lemma, synsets = fields[0], int(fields[2])
-        senses[_plain(lemma)] = tuple(fields[-synsets:])
-    lemmas = {}
-    hypernyms = {}
-    for fields in _lines(folder / "data.noun"):
-        count = int(fields[3], 16)
-        lemmas[fields[0]] = tuple(_plain(word) for word in fields[4 : 4 + 2 * count : 2])
-        pointers = fields[5 + 2 * count : 5 + 2 * count + 4 * int(fields[4 + 2 * count])]
-        kinds = zip(pointers[::4], pointers[1::4], strict=True)
-        hypernyms[fields[0]] = tuple(synset for kind, synset in kinds if kind in ("@", "@i"))
-    return Nouns(senses, lemmas, hypernyms)
-
-
-def _lines(path: Path) -> Iterator[list[str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith(" "):  # the licence
-            yield line.split(" | ")[0].split()
-
-
-def _plain(lemma: str) -> str:
-    return lemma.replace("_", " ").lower()
-
-
 def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
     """The classes that each word means, by the rules of this module.
 
@@ -99,27 +58,21 @@ def derive_words(nouns: Nouns, classes: list[str]) -> dict[str, list[int]]:
     """
     under: dict[str, set[int]] = {}
     for unit, synset in enumerate(classes):
-        for ancestor in {synset, *_ancestors(synset, nouns)}:
+        for ancestor in {synset, *ancestors(synset, nouns)}:
             under.setdefault(ancestor, set()).add(unit)
     named: dict[str, set[int]] = {}
     for unit, synset in enumerate(classes):
-        for lemma in nouns.lemmas[synset]:
+        for lemma in map(str.lower, nouns.lemmas[synset]):
             named.setdefault(lemma, set()).add(unit)
     words = {word: set(units) for word, units in named.items()}
     for synset in under:
-        for lemma in nouns.lemmas[synset]:
+        for lemma in map(str.lower, nouns.lemmas[synset]):
             covered = [under.get(sense, set()) for sense in nouns.senses[lemma][:SENSES]]
             widest = max(covered, key=len)
             if 0 < len(widest) <= MOST_CLASSES:
                 words.setdefault(lemma, set()).update(widest)
     words |= {word: words[synonym] for word, synonym in SYNONYMS.items() if synonym in words and word not in words}
     return {word: sorted(units) for word, units in sorted(words.items())}
-
-
-def _ancestors(synset: str, nouns: Nouns) -> Iterator[str]:
-    for hypernym in nouns.hypernyms[synset]:
-        yield hypernym
-        yield from _ancestors(hypernym, nouns)
 
 
 def main() -> None:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from eval.judging import Judged, judge_all
-from eval.predicting import attend_phrases, known_words
+from eval.predicting import attend_phrases, known_words, parse_phrase
 from eval.protocols import BoxProtocol
 from eval.records import Instance, Prediction
 from eval.regions.photos import LabelledPhotos, Size
 from eval.words import is_hit, peak
 from grounding.images import load_image
+from grounding.kinds import kind_of
 from grounding.pipeline import Grounder, Scoring, propose_regions
 from grounding.records import Regions
 from grounding.scoring import rank_regions
@@ -58,7 +59,7 @@ def measure(grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool) -> 
         if with_boxes:
             proposals = propose_regions(image, grounder.propose)
             instances = _instances(file, size, regions)
-            predictions = [_rank(maps[name], proposals, size, grounder.scoring) for name in regions]
+            predictions = [_rank(name, maps[name], proposals, size, grounder.scoring) for name in regions]
             judged = dict(zip(regions, judge_all(instances, predictions, ANY_BOX), strict=True))
         yield [
             Answer(
@@ -78,9 +79,9 @@ def _points_at(attention: Tensor | None, region: Tensor, size: Size) -> bool:
     return attention is not None and bool(attention.any()) and is_hit(peak(attention, size), region)
 
 
-def _rank(attention: Tensor | None, proposals: Regions, size: Size, scoring: Scoring) -> Prediction:
-    """The proposals as attention ranks them; in their own order where there is none."""
-    gamma = scoring.area_exponents.for_regions(proposals)
+def _rank(name: str, attention: Tensor | None, proposals: Regions, size: Size, scoring: Scoring) -> Prediction:
+    """The proposals as attention ranks them for a name; in their own order where there is none."""
+    gamma = scoring.area_exponents.for_phrase(kind_of(parse_phrase(name)), proposals)
     (ranking,) = rank_regions(attention, proposals, size, area_exponents=[gamma], overlap=scoring.overlap)
     return Prediction(ranking.regions, ranking.mass)
 
