@@ -13,9 +13,9 @@ from train.vocabulary import lemmatise_tags, normalise
 def join_manifests(manifests: Sequence[str], output: str) -> Path:
     """Write one manifest of several, with all tags in the form in which phrases are matched.
 
-    Each source names things in its own way: "shoes" in a list of clothing is "shoe" in a caption. Tags become lemmas,
-    except those of the source ``captions``, which are lemmas already, so that sources share their words. The names of
-    sources stay, so that a word that a source never gives is not held against its photos.
+    Each source names things in its own way: "shoes" in a list of clothing is "shoe" in a caption. Tags and the words of
+    phrases become lemmas, except those of the source ``captions``, which are lemmas already, so that sources share
+    their words. The names of sources stay, so that a word that a source never gives is not held against its photos.
 
     Args:
         manifests: files that `train.data.read_tag_manifest` reads; a photo without a file is left out.
