@@ -46,7 +46,11 @@ def noun_phrases(caption: str, *, index: int = 0) -> tuple[Phrase, ...]:
     >>> [phrase.text for phrase in noun_phrases("A man in a red shirt throws it to a dog")]
     ['A man', 'a red shirt', 'a dog']
     """
-    doc = _parsed(caption, "caption")
+    return phrases_of(_parsed(caption, "caption"), index=index)
+
+
+def phrases_of(doc: "Doc", *, index: int = 0) -> tuple[Phrase, ...]:
+    """The result of `noun_phrases` for a caption that `english` has parsed."""
     chunks = [chunk for chunk in doc.noun_chunks if any(token.pos_ not in WORDLESS for token in chunk)]
     return tuple(Phrase(chunk.text, (chunk.start_char, chunk.end_char), index, _words(chunk)) for chunk in chunks)
 

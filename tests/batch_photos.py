@@ -52,6 +52,7 @@ def assert_same_batches(found, expected):
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.units, other.units)
+        assert torch.equal(one.phrases, other.phrases)
         assert torch.equal(one.weights, other.weights)
         assert one.unreadable == other.unreadable
 

@@ -42,7 +42,7 @@ def write_photos(folder):
             pixels = (COLOURS[colour] + noise).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{name}{index}.png")
             tags = [colour, "photo"] if name == "train" and index % 2 else [colour]
-            rows.append(json.dumps({"image": f"{name}{index}.png", "tags": tags}))
+            rows.append(json.dumps({"image": f"{name}{index}.png", "tags": tags, "phrases": [[colour], tags]}))
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
 
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from train.batches import Batch, default_workers, epoch_order, pad_units, photo_batches, photo_batches_in_order
+from train.batches import (
+    Batch,
+    default_workers,
+    epoch_order,
+    pad_phrases,
+    pad_units,
+    photo_batches,
+    photo_batches_in_order,
+)
 from train.data import TaggedPhoto, TaggedPhotos
 from train.distributed import Share
 
@@ -21,7 +29,8 @@ def photos(tmp_path_factory):
     tagged = []
     for index in range(COUNT):
         (folder / f"{index}.png").write_bytes(plain_photo(index))
-        tagged.append(TaggedPhoto(f"{index}.png", (TAGS.words[index % 3], "unknown", "red")[: 1 + index % 3]))
+        tags = (TAGS.words[index % 3], "unknown", "red")[: 1 + index % 3]
+        tagged.append(TaggedPhoto(f"{index}.png", tags, phrases=(tags, ("red", "dog"), ("unknown",))[: index % 4]))
     return TaggedPhotos(folder, tagged, ())
 
 
@@ -58,6 +67,12 @@ def test_every_epoch_and_every_seed_has_its_own_order():
     assert len({tuple(order) for order in orders}) == 9
 
 
+def phrases_in(padded):
+    """The phrases of each photo, lists of units, without what fills them up."""
+    lists = [[tuple(unit for unit in phrase if unit >= 0) for phrase in photo] for photo in padded.tolist()]
+    return [[phrase for phrase in photo if phrase] for photo in lists]
+
+
 def epoch(data, view=VIEW, **options):
     return list(photo_batches(data, TAGS, view, **{"batch_size": 4, "seed": 1, "epoch": 0} | options))
 
@@ -69,6 +84,8 @@ def test_the_batches_of_an_epoch_are_the_photos_in_its_order_with_their_units(ph
     for batch, indices in zip(batches, order, strict=True):
         units = [TAGS.units_of(photos.photos[index].tags) for index in indices]
         assert [[unit for unit in row.tolist() if unit >= 0] for row in batch.units] == units
+        phrases = [TAGS.units_of_phrases(photos.photos[index].phrases) for index in indices]
+        assert phrases_in(batch.phrases) == phrases
         assert batch.weights.tolist() == [1] * 4
         assert batch.unreadable == ()
 
@@ -134,7 +151,8 @@ def test_photos_that_cannot_be_read_are_grey_have_no_weight_and_are_reported(tmp
     assert batch.units[0].tolist() == [0]
     parts = batch.split(4)
     assert [len(part) for part in parts] == [2, 2, 1, 1]
-    assert torch.equal(torch.cat([part.weights for part in parts]), batch.weights)
+    for column in ("inputs", "units", "phrases", "sources", "weights"):
+        assert torch.equal(torch.cat([getattr(part, column) for part in parts]), getattr(batch, column)), column
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=5))
@@ -142,6 +160,17 @@ def test_lists_of_units_are_padded_by_minus_one(lists):
     units = pad_units(lists)
     assert units.shape == (len(lists), max(1, *map(len, lists)))
     assert [[unit for unit in row if unit >= 0] for row in units.tolist()] == lists
+
+
+PHRASES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple), max_size=4)
+
+
+@given(st.lists(PHRASES, min_size=1, max_size=5))
+def test_phrases_are_padded_by_minus_one(lists):
+    padded = pad_phrases(lists)
+    longest = max((len(phrase) for phrases in lists for phrase in phrases), default=1)
+    assert padded.shape == (len(lists), max(1, *map(len, lists)), longest)
+    assert phrases_in(padded) == lists
 
 
 def test_a_squeezed_photo_is_read_at_its_own_aspect(tmp_path):
@@ -166,4 +195,5 @@ def test_workers_leave_a_core_to_the_process_and_share_them_out(monkeypatch):
 
 
 def test_a_batch_knows_its_length():
-    assert len(Batch(torch.zeros(3, 3, 8, 8), torch.zeros(3, 1), torch.zeros(3), torch.ones(3), ())) == 3
+    columns = torch.zeros(3, 3, 8, 8), torch.zeros(3, 1), torch.zeros(3, 1, 1), torch.zeros(3), torch.ones(3)
+    assert len(Batch(*columns, ())) == 3

@@ -6,7 +6,7 @@ from train.counting import count_tags_of_photos, count_tags_of_shards
 from train.data import TaggedPhoto, TaggedShards
 
 PHOTOS = [
-    TaggedPhoto("a", ("red", "sky"), source="one"),
+    TaggedPhoto("a", ("red", "sky"), source="one", phrases=(("red", "sky"), ("sky",))),
     TaggedPhoto("b", ("sky",), source="one"),
     TaggedPhoto("c", ("Sea", "sky"), source="two"),
     TaggedPhoto("d", ("sky",), source="two"),
@@ -18,6 +18,7 @@ def test_the_absence_of_a_tag_that_a_source_never_gives_is_no_evidence():
     counts = count_tags_of_photos(PHOTOS, size=10, least=1, lemmatise=False)
     assert counts.vocabulary.words == ("sky", "red", "sea")
     assert counts.photos == (2, 3)
+    assert counts.with_phrases == 1
     assert counts.known.tolist() == [[True, True, False], [True, False, True], [True, True, True]]
     assert counts.frequencies.tolist() == pytest.approx([4 / 5, 1 / 2, 1 / 3])
     assert [counts.vocabulary.source_index(name) for name in ("one", "two", "three", "")] == [0, 1, 2, 2]

@@ -53,7 +53,8 @@ def lively_classifier():
 def batch(count=3):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    return Batch(pixels, torch.zeros(count, 1, dtype=torch.long), torch.zeros(count), torch.ones(count), ())
+    units = torch.zeros(count, 1, dtype=torch.long)
+    return Batch(pixels, units, units[..., None], torch.zeros(count), torch.ones(count), ())
 
 
 def mean_divergence(network):

@@ -36,7 +36,10 @@ def photos(tmp_path, monkeypatch):
     for index in range(COUNT):
         (tmp_path / f"{index}.png").write_bytes(png(random.integers(0, 256, (9, 14, 3), np.uint8)))
     (tmp_path / "2.png").write_bytes(b"junk")
-    tagged = [TaggedPhoto(f"{index}.png", TAGS.words[: index % 3]) for index in range(COUNT)]
+    tagged = [
+        TaggedPhoto(f"{index}.png", TAGS.words[: index % 3], phrases=(TAGS.words,) * (index % 2))
+        for index in range(COUNT)
+    ]
     return TaggedPhotos(tmp_path, tagged, ())
 
 
@@ -78,6 +81,7 @@ def test_features_are_those_of_every_photo_and_view_in_order(photos):
     assert features.values.dtype == np.float16
     assert len(features) == COUNT
     assert features.units == [[[], [0], [0, 1]][index % 3] for index in range(COUNT)]
+    assert features.phrases == [[(0, 1)] * (index % 2) for index in range(COUNT)]
     assert np.flatnonzero(~features.readable).tolist() == [2]
     assert features.unreadable == ("2.png: not an image, or of an unknown format",)
     assert not np.array_equal(features.values[0], features.values[1])

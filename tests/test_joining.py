@@ -27,6 +27,17 @@ def test_sources_share_their_words_and_keep_their_names(tmp_path):
     assert first.name == str(tmp_path / "a" / "photo.png")
 
 
+def test_phrases_are_carried_along_in_the_form_of_the_tags(tmp_path):
+    phrases = [["colored", "shoe"], ["man"]]
+    captions = write_manifest(tmp_path / "a", "captions", ["shoe", "colored", "man"], phrases=phrases)
+    shop = write_manifest(tmp_path / "b", "shop", ["shoes"], phrases=[["Red", "shoes"], ["shoe", "shoes"]])
+    without = write_manifest(tmp_path / "c", "clothing", ["shoes"])
+    joined = join_manifests([captions, shop, without], str(tmp_path / "all.jsonl"))
+    found = [photo.phrases for photo in read_tag_manifest(str(joined), first=None).photos]
+    assert found == [(("colored", "shoe"), ("man",)), (("red", "shoe"), ("shoe",)), ()]
+    assert "phrases" not in json.loads(joined.read_text().splitlines()[2])
+
+
 def test_what_cannot_be_joined_is_refused(tmp_path):
     manifest = write_manifest(tmp_path / "a", "captions", ["shoe"])
     with pytest.raises(ValueError, match="a list of files"):

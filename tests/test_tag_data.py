@@ -59,6 +59,21 @@ def test_a_manifest_lists_tagged_photos_and_says_which_are_missing(photos, kind)
     assert photos_listed(str(manifest)).names == ["a.jpg", "more/c.jpg", "gone.jpg"]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_manifest_may_have_phrases(photos, kind):
+    phrases = [[["red", "dog"], ["grass"], ["red", "dog"]], None]
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = {"image": ["a.jpg", "b.png"], "tags": [["dog"], ["cat"]], "phrases": phrases}
+        parquet.write_table(pyarrow.table(columns), photos / "tags.parquet")
+    else:
+        rows = [{"image": "a.jpg", "tags": "dog", "phrases": phrases[0]}, {"image": "b.png", "tags": "cat"}]
+        (photos / "tags.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    listed = read_tag_manifest(str(photos / f"tags.{kind}"), first=1)
+    assert [photo.phrases for photo in listed.photos] == [(("red", "dog"), ("grass",)), ()]
+
+
 def test_paths_start_at_another_folder_where_one_is_named(photos, tmp_path_factory):
     manifest = tmp_path_factory.mktemp("elsewhere") / "tags.jsonl"
     rows = [{"image": "c.jpg", "tags": ["cup"]}, {"image": str(photos / "a.jpg"), "tags": ["dog"]}]
@@ -76,6 +91,9 @@ def test_paths_start_at_another_folder_where_one_is_named(photos, tmp_path_facto
         ("tags.jsonl", '{"image": "a.jpg", "tags": ["dog", null]}', "line 1: tags are a list of texts"),
         ("tags.jsonl", '{"image": "a.jpg", "tags": "dog", "width": 3}', "line 1: height and width .* got None and 3"),
         ("tags.csv", "image,tags,width,height\na.jpg,dog,0,3\n", "line 2: height and width .* got '3' and '0'"),
+        ("tags.jsonl", '{"image": "a.jpg", "tags": "dog", "phrases": ["dog"]}', "line 1: phrases are lists of words"),
+        ("tags.jsonl", '{"image": "a.jpg", "tags": "dog", "phrases": [[3]]}', "line 1: phrases are lists of words"),
+        ("tags.csv", "image,tags,phrases\na.jpg,dog,red dog\n", "line 2: phrases are lists of words.* got 'red dog'"),
         ("tags.csv", "image,tags\na.jpg,\n", "none of its 1 photos has a tag"),
         ("tags.jsonl", "", "none of its 0 photos has a tag"),
         ("tags.jsonl", '{"image": "x.jpg", "tags": "dog"}', r"none of its 1 photos is there, such as .*x\.jpg"),
@@ -137,13 +155,16 @@ def tar(**files):
 
 GOOD = tar(
     x_in_0__jpg=b"zero",
-    x_in_0__json={"tags": ["dog", "grass"], "width": 4, "height": 3},
+    x_in_0__json={"tags": ["dog", "grass"], "width": 4, "height": 3, "phrases": [["dog"], ["grass"]]},
     x_in_0__cls=b"7",
     x_in_1__json={"tags": "cat,mat"},
     x_in_1__seg__png=b"no photo",
     x_in_1__PNG=b"one",
 )
-GOOD_PHOTOS = [(TaggedPhoto("x/0.jpg", ("dog",), (3, 4)), b"zero"), (TaggedPhoto("x/1.png", ("cat",)), b"one")]
+GOOD_PHOTOS = [
+    (TaggedPhoto("x/0.jpg", ("dog",), (3, 4), phrases=(("dog",), ("grass",))), b"zero"),
+    (TaggedPhoto("x/1.png", ("cat",)), b"one"),
+]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

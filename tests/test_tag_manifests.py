@@ -35,9 +35,13 @@ def test_words_of_most_captions_come_first(photos, tmp_path):
         "image": str(photos / "1.jpg"),
         "source": "captions",
         "tags": ["man", "eat", "ice cream", "ice", "cream", "dog", "two", "run"],
+        "phrases": [["man"], ["ice cream"], ["two", "man"], ["dog"]],
     }
     assert "ice cream" not in adapt(captions, photos, compounds=2)[0]["tags"]
-    assert "ice cream" not in adapt(captions, photos, compounds=None)[0]["tags"]
+    (without,) = adapt(captions, photos, compounds=None)
+    assert "ice cream" not in without["tags"]
+    assert without["phrases"] == [["man"], ["ice", "cream"], ["two", "man"], ["dog"]]
+    assert "phrases" not in adapt(captions, photos, phrases=False)[0]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,7 @@ def test_compounds_are_whole_nouns(photos, tmp_path, caption, compounds):
     assert [tag for tag in row["tags"] if " " in tag] == compounds
     assert "t" not in row["tags"]
     assert "be" not in row["tags"]
+    assert {word for phrase in row["phrases"] for word in phrase} <= set(row["tags"])
 
 
 def captions_in_csv(folder):
@@ -91,8 +96,8 @@ def test_captions_are_read_in_the_formats_of_data_sets(photos, tmp_path, source,
     caplog.set_level("INFO")
     rows = adapt(source(tmp_path), photos)
     assert rows == [
-        {"image": str(photos / "1.jpg"), "source": "captions", "tags": ["dog"]},
-        {"image": str(photos / "2.jpg"), "source": "captions", "tags": ["cat", "mat"]},
+        {"image": str(photos / "1.jpg"), "source": "captions", "tags": ["dog"], "phrases": [["dog"]]},
+        {"image": str(photos / "2.jpg"), "source": "captions", "tags": ["cat", "mat"], "phrases": [["cat"], ["mat"]]},
     ]
     assert "1 of 3 photos are not there, left out" in caplog.text
     assert "2 photos, 3 different tags" in caplog.text
@@ -105,10 +110,17 @@ def test_a_split_and_sizes_are_read_from_files(photos, tmp_path):
     settings = {"names": str(tmp_path / "val.txt"), "sizes": str(tmp_path / "sizes.tsv")}
     write_caption_manifest(str(captions_in_csv(tmp_path)), str(photos), str(output), **settings)
     assert rows_of(output) == [
-        {"image": "photos/2.jpg", "source": "captions", "tags": ["cat", "mat"], "width": 50, "height": 20}
+        {
+            "image": "photos/2.jpg",
+            "source": "captions",
+            "tags": ["cat", "mat"],
+            "phrases": [["cat"], ["mat"]],
+            "width": 50,
+            "height": 20,
+        }
     ]
     assert read_tag_manifest(str(output), first=1).photos == [
-        TaggedPhoto("photos/2.jpg", ("cat",), (20, 50), "captions")
+        TaggedPhoto("photos/2.jpg", ("cat",), (20, 50), "captions", (("cat",), ("mat",)))
     ]
     (tmp_path / "sizes.tsv").write_text("id,width,height\n1,40,30\n")
     with pytest.raises(ValueError, match=r"sizes\.tsv: has no size of 2\.jpg"):

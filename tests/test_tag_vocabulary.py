@@ -27,6 +27,13 @@ def test_spellings_of_a_tag_are_normalised(tag, expected):
     assert normalise(tag) == expected
 
 
+def test_phrases_become_the_units_of_their_known_words_each_once():
+    tags = build_vocabulary([["Dogs", "red"], ["dogs"]], size=9, least=1, lemmatise=True)
+    phrases = [("red", "dogs"), ("dogs",), ("big", "dog"), ("sky",), (), ("red", "DOG ", "dog")]
+    assert tags.words == ("dog", "red")
+    assert tags.units_of_phrases(phrases) == [(1, 0), (0,)]
+
+
 @settings(max_examples=200)
 @given(st.text())
 def test_normalising_twice_changes_nothing(tag):

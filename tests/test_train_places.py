@@ -14,6 +14,7 @@ from grounding.attention import CAM, ExcitationBackprop
 from grounding.attention.trace import trace_network
 from grounding.checkpoint import load_checkpoint
 from grounding.models import Pooling
+from train.contrast import phrase_loss
 from train.distillation import divergence
 from train.distributed import ALONE
 from train.loop import _photo_losses
@@ -95,9 +96,11 @@ def test_units_kept_by_distillation_stay_near_what_they_were(photos, tmp_path):
     assert distances[1] < 0.2 * distances[0]
 
 
-@pytest.mark.parametrize("distil", [0.0, 2.0])
-def test_the_loss_is_that_of_the_tags_and_with_a_teacher_the_weighted_divergence(photos, tmp_path, distil):
-    training = replace(TINY, trained="blocks.3", batch_norm="frozen", distil=distil)
+@pytest.mark.parametrize(("contrast", "distil"), [(0.0, 0.0), (3.0, 0.0), (0.0, 2.0), (3.0, 2.0)])
+def test_the_loss_is_that_of_the_tags_of_the_phrases_and_the_divergence_by_their_weights(
+    photos, tmp_path, contrast, distil
+):
+    training = replace(TINY, trained="blocks.3", batch_norm="frozen", contrast=contrast, distil=distil)
     run, _ = prepare_run(
         tmp_path,
         small_classifier(),
@@ -115,6 +118,9 @@ def test_the_loss_is_that_of_the_tags_and_with_a_teacher_the_weighted_divergence
         inputs = run.network.trained_inputs(batch)
         responses = run.network.trained(inputs)
         expected = tag_loss(responses[:, :4], batch.units, batch.weights)
+        of_phrases = phrase_loss(responses[:, :4], batch.phrases, batch.units, batch.weights)
+        assert (of_phrases > 0).all()
+        expected += contrast * of_phrases
         if distil:
             own = run.original.network(run.network.normalise(batch.inputs))
             expected += distil * divergence(responses[:, 4:], own)

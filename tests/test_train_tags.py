@@ -151,6 +151,11 @@ def test_photos_that_cannot_be_read_are_listed_and_do_not_stop_training(photos, 
         ({"training": {"pooling": "max"}}, r"training\.pooling must be average or lse or attention, got 'max'"),
         ({"training": {"sharpness": 0.0}}, r"training: sharpness must be from"),
         ({"training": {"colour": 2.0}}, r"training: colour must be from"),
+        ({"training": {"contrast": -1.0}}, r"training: contrast must be from"),
+        (
+            {"training": {"contrast": 1.0, "accumulation_steps": 4}},
+            r"training\.contrast needs several photos in each part of a batch: raise training\.batch_size",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_get_one_clear_line(photos, tmp_path, change, message):
@@ -159,6 +164,27 @@ def test_settings_that_make_no_sense_get_one_clear_line(photos, tmp_path, change
         train_small(photos, tmp_path / "model", replace(TINY, **options.pop("training", {})), **options)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "model").exists()
+
+
+def test_contrast_needs_phrases(photos, tmp_path):
+    data = read_photos(photos)
+    without = replace(data, photos=[replace(photo, phrases=()) for photo in data.photos])
+    with pytest.raises(ValueError, match=r"training\.contrast needs phrases, and no photo has any: write"):
+        train_small(photos, tmp_path / "model", replace(TINY, contrast=1.0), data=without)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("trained", ["head", "all"])
+def test_phrases_count_by_their_weight_in_the_loss_of_training_alone(photos, tmp_path, trained):
+    training = replace(TINY, trained=trained, views=1, epochs=1, batch_norm="frozen", learning_rate=1e-9)
+    rows = []
+    for contrast in (0.0, 1.0, 2.0):
+        folder = train_small(photos, tmp_path / str(contrast), replace(training, contrast=contrast))
+        rows.append({name: float(value) for name, value in read_log(folder)[-1].items()})
+    losses = [row["loss"] for row in rows]
+    assert losses[1] - losses[0] > 0.1
+    assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-3)
+    assert rows[2]["validation_loss"] == pytest.approx(rows[0]["validation_loss"], rel=1e-5)
 
 
 def test_the_folder_of_another_run_is_refused(photos, finished, tmp_path):
@@ -197,14 +223,15 @@ def test_shards_are_trained_on_too(photos, tmp_path):
     for shard in range(2):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for index in range(shard * 9, shard * 9 + 9):
-                tags = json.dumps({"tags": [list(COLOURS)[index % 3]]}).encode()
+                colour = list(COLOURS)[index % 3]
+                tags = json.dumps({"tags": [colour], "phrases": [[colour]]}).encode()
                 photo = (photos / f"train{index}.png").read_bytes()
                 for name, content in ((f"{index}.png", photo), (f"{index}.json", tags)):
                     member = tarfile.TarInfo(name)
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
     shards = find_shards(str(tmp_path / "{0..1}.tar"), first=5)
-    folder = train_small(photos, tmp_path / "model", data=shards, validation=shards)
+    folder = train_small(photos, tmp_path / "model", replace(TINY, contrast=1.0), data=shards, validation=shards)
     assert json.loads((folder / "metrics.json").read_text())["step"] == 10
     with pytest.raises(ValueError, match="needs photos to validate on"):
         train_small(photos, tmp_path / "other", replace(TINY, schedule="plateau"), data=shards, validation=None)

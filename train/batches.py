@@ -5,7 +5,7 @@ whenever, and in whatever process, it is made. Photos in tar files: `train.shard
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ class Batch:
 
     inputs: Tensor  # pixels (B, 3, crop, crop) uint8, or features (B, …) in half precision
     units: Tensor  # (B, K), output units; -1 where a photo has fewer
+    phrases: Tensor  # (B, P, W), output units of the words of its phrases; -1 where there are fewer phrases or words
     sources: Tensor  # (B,), numbers of the tags' sources (see `TagVocabulary.source_index`)
     weights: Tensor  # (B,), 1 or 0
     unreadable: tuple[str, ...]  # a line for each photo that cannot be read: its name and the reason
@@ -43,19 +44,29 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory, from which a GPU can fetch it while it computes; the loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; from page-locked memory it is fetched while the caller goes on."""
+        return self._each(lambda column: column.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return Batch(
-            self.inputs.pin_memory(),
-            self.units.pin_memory(),
-            self.sources.pin_memory(),
-            self.weights.pin_memory(),
+            change(self.inputs),
+            change(self.units),
+            change(self.phrases),
+            change(self.sources),
+            change(self.weights),
             self.unreadable,
         )
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many parts of (almost) equal size."""
-        columns = (self.inputs, self.units, self.sources, self.weights)
+        columns = (self.inputs, self.units, self.phrases, self.sources, self.weights)
         chunks = zip(*(column.tensor_split(parts) for column in columns), strict=True)
-        return [Batch(inputs, units, sources, weights, ()) for inputs, units, sources, weights in chunks]
+        return [
+            Batch(inputs, units, phrases, sources, weights, ()) for inputs, units, phrases, sources, weights in chunks
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +75,7 @@ class Example:
 
     pixels: NDArray[np.uint8] | None  # (3, crop, crop); None where the photo cannot be read
     units: list[int]
+    phrases: list[tuple[int, ...]]
     source: int
     problem: str | None = None  # why it cannot be read, with its name
 
@@ -169,7 +181,7 @@ def make_example(
     """Decode a photo and show it through a view.
 
     Args:
-        photo: its name and tags.
+        photo: its name, tags and phrases.
         content: the content of its file, or a text that says why there is none.
         vocabulary: the units of tags.
         view: the range of views.
@@ -177,13 +189,13 @@ def make_example(
     """
     source = vocabulary.source_index(photo.source)
     if isinstance(content, str):
-        return Example(None, [], source, f"{photo.name}: {content}")
+        return Example(None, [], [], source, f"{photo.name}: {content}")
     try:
         image = decode(content, name=photo.name, longer_side=view.resize[1] if photo.size is None else None)
     except ValueError as error:
-        return Example(None, [], source, str(error))
+        return Example(None, [], [], source, str(error))
     pixels = show_photo(image, view, random, original_size=photo.size)
-    return Example(pixels, vocabulary.units_of(photo.tags), source)
+    return Example(pixels, vocabulary.units_of(photo.tags), vocabulary.units_of_phrases(photo.phrases), source)
 
 
 def collate(examples: Sequence[Example], view: View) -> Batch:
@@ -193,6 +205,7 @@ def collate(examples: Sequence[Example], view: View) -> Batch:
     return Batch(
         inputs=torch.from_numpy(np.stack(pixels)),
         units=pad_units([example.units for example in examples]),
+        phrases=pad_phrases([example.phrases for example in examples]),
         sources=torch.tensor([example.source for example in examples]),
         weights=torch.tensor([float(example.pixels is not None) for example in examples]),
         unreadable=tuple(example.problem for example in examples if example.problem is not None),
@@ -205,10 +218,19 @@ def pad_units(lists: Sequence[Sequence[int]]) -> Tensor:
     >>> pad_units([[3], [1, 2]]).tolist()
     [[3, -1], [1, 2]]
     """
-    units = torch.full((len(lists), max(1, *map(len, lists))), -1)
-    for row, known in zip(units, lists, strict=True):
-        row[: len(known)] = torch.tensor(known, dtype=torch.long)
-    return units
+    width = max(1, *map(len, lists))
+    return torch.tensor([[*units, *[-1] * (width - len(units))] for units in lists])
+
+
+def pad_phrases(lists: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """Lists of phrases, which are lists of units, as one tensor (B, P, W), P and W ≥ 1, filled up with -1.
+
+    >>> pad_phrases([[[3], [1, 2]], [[4]]]).tolist()
+    [[[3, -1], [1, 2]], [[4, -1], [-1, -1]]]
+    """
+    most = max(1, *map(len, lists))
+    padded = [phrase for phrases in lists for phrase in (*phrases, *[()] * (most - len(phrases)))]
+    return pad_units(padded).view(len(lists), most, -1)
 
 
 def load_batches(

@@ -22,6 +22,7 @@ class TagCounts:
     vocabulary: TagVocabulary
     photos: tuple[int, ...]  # (S,), number of photos of each source
     units: tuple[tuple[int, ...], ...]  # (S, …), units of the words that each source ever gives
+    with_phrases: int  # number of photos with phrases
 
     @property
     def known(self) -> Tensor:
@@ -47,9 +48,12 @@ def count_tags_of_photos(photos: Iterable[TaggedPhoto], *, size: int, least: int
     """
     photos_by_source: dict[str, int] = {}
     tags_by_source: dict[str, set[str]] = {}
+    with_phrases = 0
 
     def tag_lists() -> Iterator[tuple[str, ...]]:
+        nonlocal with_phrases
         for photo in photos:
+            with_phrases += bool(photo.phrases)
             photos_by_source[photo.source] = photos_by_source.get(photo.source, 0) + 1
             tags_by_source.setdefault(photo.source, set()).update(photo.tags)
             yield photo.tags
@@ -57,7 +61,7 @@ def count_tags_of_photos(photos: Iterable[TaggedPhoto], *, size: int, least: int
     vocabulary = build_vocabulary(tag_lists(), size=size, least=least, lemmatise=lemmatise)
     vocabulary = replace(vocabulary, sources=tuple(photos_by_source))
     units = tuple(tuple(sorted(vocabulary.units_of(tags_by_source[source]))) for source in photos_by_source)
-    return TagCounts(vocabulary, tuple(photos_by_source.values()), units)
+    return TagCounts(vocabulary, tuple(photos_by_source.values()), units, with_phrases)
 
 
 def count_tags_of_shards(data: TaggedShards, path: Path, *, size: int, least: int, lemmatise: bool) -> TagCounts:
@@ -90,7 +94,8 @@ def _read(path: Path, key: dict[str, Any]) -> TagCounts | None:
         if is_same(found["key"], key):
             words, counts, sources = (tuple(found["vocabulary"][name]) for name in ("words", "counts", "sources"))
             vocabulary = TagVocabulary(words, counts, found["vocabulary"]["forms"], sources)
-            return TagCounts(vocabulary, tuple(found["photos"]), tuple(map(tuple, found["units"])))
+            units = tuple(map(tuple, found["units"]))
+            return TagCounts(vocabulary, tuple(found["photos"]), units, found["with_phrases"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None

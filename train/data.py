@@ -31,6 +31,7 @@ class TaggedPhoto:
     tags: tuple[str, ...]  # as written, without repetition; at most the ``first`` ones
     size: tuple[int, int] | None = None  # (height, width) of the original, where the file has another aspect ratio
     source: str = ""  # who tagged it; the absence of a tag that its source never gives is no evidence
+    phrases: tuple[tuple[str, ...], ...] = ()  # the words of each phrase of its captions; words are written as tags are
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def read_tag_manifest(path: str, *, first: int | None = 5, folder: str | None = 
     Args:
         path: a file ``.jsonl``, ``.csv`` or ``.parquet`` with ``image`` and ``tags`` (a list, or text with commas or
             semicolons between tags); ``width`` and ``height`` of the originals where the files have another aspect
-            ratio; and ``source`` where photos of several sources are listed together.
+            ratio; ``source`` where photos of several sources are listed together; and ``phrases``, lists of words,
+            where captions have been read (not in ``.csv``).
         first: number of a photo's tags that are used; None: all.
         folder: relative to which paths are read; by default the manifest's own folder.
 
@@ -200,7 +202,18 @@ def _tagged_photo(name: str, values: Mapping[str, Any], first: int | None) -> Ta
     source = values.get("source") or ""
     if not isinstance(source, str):
         raise ValueError(f"source is a text, got {repr(source)[:60]}")
-    return TaggedPhoto(name, tags[:first], _parse_size(values.get("height"), values.get("width")), source)
+    size = _parse_size(values.get("height"), values.get("width"))
+    return TaggedPhoto(name, tags[:first], size, source, _parse_phrases(values.get("phrases")))
+
+
+def _parse_phrases(written: Any) -> tuple[tuple[str, ...], ...]:
+    """Phrases that are lists of words, without repetition; none where nothing is written."""
+    if written in (None, ""):
+        return ()
+    phrases = written if isinstance(written, list) else [written]
+    if not all(isinstance(phrase, list) and all(isinstance(word, str) for word in phrase) for phrase in phrases):
+        raise ValueError(f'phrases are lists of words, such as [["red", "shirt"]], got {repr(written)[:60]}')
+    return tuple(dict.fromkeys(tuple(phrase) for phrase in phrases))
 
 
 def _parse_size(height: Any, width: Any) -> tuple[int, int] | None:

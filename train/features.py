@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grounding.digests import digest
 from grounding.files import write_file
-from train.batches import Batch, epoch_order, pad_units, photo_batches_in_order
+from train.batches import Batch, epoch_order, pad_phrases, pad_units, photo_batches_in_order
 from train.data import TaggedPhotos
 from train.distributed import ALONE, Share
 from train.state import is_same
@@ -32,6 +32,7 @@ class Features:
     readable: NDArray[np.bool_]  # (N,)
     unreadable: tuple[str, ...]  # a line for each photo that cannot be read: its name and the reason
     units: list[list[int]]  # (N, …), of each photo's tags
+    phrases: list[list[tuple[int, ...]]]  # (N, …, …), units of the words of each photo's phrases
     sources: NDArray[np.int64]  # (N,), of each photo's tags
 
     def __len__(self) -> int:
@@ -99,9 +100,14 @@ def compute_features(
     readable[list(progress.unreadable)] = False
     if not readable.any():
         raise ValueError(f"none of the photos can be read; the first: {next(iter(progress.unreadable.values()))}")
-    units = [vocabulary.units_of(photo.tags) for photo in data.photos]
-    sources = np.array([vocabulary.source_index(photo.source) for photo in data.photos])
-    return Features(np.load(path, mmap_mode="r"), readable, tuple(progress.unreadable.values()), units, sources)
+    return Features(
+        np.load(path, mmap_mode="r"),
+        readable,
+        tuple(progress.unreadable.values()),
+        units=[vocabulary.units_of(photo.tags) for photo in data.photos],
+        phrases=[vocabulary.units_of_phrases(photo.phrases) for photo in data.photos],
+        sources=np.array([vocabulary.source_index(photo.source) for photo in data.photos]),
+    )
 
 
 def _append_features(
@@ -207,6 +213,7 @@ def _batch(data: Features, view: int, indices: NDArray[np.int64]) -> Batch:
     return Batch(
         inputs=torch.from_numpy(np.ascontiguousarray(data.values[view, indices])),
         units=pad_units([data.units[index] for index in indices]),
+        phrases=pad_phrases([data.phrases[index] for index in indices]),
         sources=torch.from_numpy(data.sources[indices]),
         weights=torch.from_numpy(data.readable[indices]).float(),
         unreadable=(),

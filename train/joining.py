@@ -1,6 +1,7 @@
 """Join manifests of tagged photos from several sources: ``python -m train task=join``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from train.vocabulary import lemmatise_tags, normalise
 def join_manifests(manifests: Sequence[str], output: str) -> Path:
     """Write one manifest of several, with all tags in the form in which phrases are matched.
 
-    Each source names things in its own way: "shoes" in a list of clothing is "shoe" in a caption. Tags become lemmas,
-    except those of the source ``captions``, which are lemmas already, so that sources share their words. The names of
-    sources stay, so that a word that a source never gives is not held against its photos.
+    Each source names things in its own way: "shoes" in a list of clothing is "shoe" in a caption. Tags and the words of
+    phrases become lemmas, except those of the source ``captions``, which are lemmas already, so that sources share
+    their words. The names of sources stay, so that a word that a source never gives is not held against its photos.
 
     Args:
         manifests: files that `train.data.read_tag_manifest` reads; a photo without a file is left out.
@@ -35,19 +36,25 @@ def join_manifests(manifests: Sequence[str], output: str) -> Path:
         for data in (read_tag_manifest(path, first=None) for path in manifests)
         for photo in data.photos
     ]
-    written = {tag for _, photo in found if photo.source != CAPTIONS for tag in photo.tags}
+    written = {word for _, photo in found if photo.source != CAPTIONS for word in chain(photo.tags, *photo.phrases)}
     lemmas = lemmatise_tags(sorted({normalise(tag) for tag in written}))
     return write_manifest(target, target.parent, [_row(folder, photo, lemmas) for folder, photo in found])
 
 
 def _row(folder: Path, photo: TaggedPhoto, lemmas: dict[str, str]) -> dict[str, Any]:
     """A photo's row, with an absolute path."""
-    tags = photo.tags if photo.source == CAPTIONS else [lemmas[normalise(tag)] for tag in photo.tags]
+
+    def joined(words: Iterable[str]) -> list[str]:
+        words = words if photo.source == CAPTIONS else [lemmas[normalise(word)] for word in words]
+        return [word for word in dict.fromkeys(words) if word]
+
     row: dict[str, Any] = {
         "image": (folder / photo.name).resolve(),
         "source": photo.source,
-        "tags": [tag for tag in dict.fromkeys(tags) if tag],
+        "tags": joined(photo.tags),
     }
+    if photo.phrases:
+        row["phrases"] = [joined(phrase) for phrase in photo.phrases]
     if photo.size is not None:
         row["height"], row["width"] = photo.size
     return row

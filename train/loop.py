@@ -22,16 +22,18 @@ from grounding.messages import printable
 from grounding.models import Classifier
 from train.batches import Batch
 from train.checkpoints import STATE, UNREADABLE, save_run
+from train.contrast import phrase_loss
 from train.curves import Row
 from train.data import TaggedPhotos, TaggedShards
 from train.distributed import join_processes, mean_over_processes
+from train.loss import tag_loss
 from train.model import freeze_batch_norm
 from train.preparation import Data, Run, Words, prepare_run
 from train.progress import Board, progress_bar
 from train.recipe import TagTraining
 from train.sources import BatchSource, compute_source_features, epoch_batches
 from train.state import TrainingState, resume_training, seed_torch
-from train.validation import batch_loss, validate
+from train.validation import validate
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -237,15 +239,19 @@ def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
 
 
 def _photo_losses(run: Run, batch: Batch) -> Tensor:
-    """The loss of each photo, (B,): that of its tags and, with a teacher, the divergence of the model's own units."""
-    network = run.network
+    """The loss of each photo, (B,): that of its tags, of its phrases, and the divergence of the model's own units."""
+    network, training = run.network, run.training
+    batch = batch.to(network.device)
     inputs = network.trained_inputs(batch)
     responses = network.respond(inputs, run.parallel, has_features=batch.has_features)
-    losses = batch_loss(responses[:, : network.learned], batch.units, batch.sources, batch.weights, run.known)
-    if network.teacher is None:
-        return losses
-    weights = run.training.distil * batch.weights.to(losses.device)
-    return losses + weights * network.divergences(inputs, responses)
+    learned = responses[:, : network.learned]
+    known = None if run.known is None else run.known[batch.sources]
+    losses = tag_loss(learned, batch.units, batch.weights, known)
+    if training.contrast:
+        losses = losses + training.contrast * phrase_loss(learned, batch.phrases, batch.units, batch.weights, known)
+    if network.teacher is not None:
+        losses = losses + training.distil * batch.weights * network.divergences(inputs, responses)
+    return losses
 
 
 def _without_exchange(parallel: nn.Module) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from grounding.files import write_file
 from grounding.limits import check_limits
 from grounding.messages import printable
 from grounding.photos import rows
+from grounding.records import Word
+from grounding.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
@@ -29,6 +32,14 @@ AUXILIARY = {"AUX"}  # is, was, has: part of most captions' verbs, but of no phr
 MARKUP = re.compile(r"\[/EN#\S+ ([^\]]*)\]")  # Flickr30k Entities: [/EN#12/people A man]
 
 
+@dataclass(frozen=True, slots=True)
+class _Caption:
+    """What is kept of a caption when it has been parsed."""
+
+    words: list[str]  # in order; a compound comes before the first of its words
+    phrases: list[tuple[Word, ...]]  # the content words of each noun phrase
+
+
 def write_caption_manifest(
     captions: str,
     photos: str,
@@ -36,13 +47,14 @@ def write_caption_manifest(
     *,
     names: str | None = None,
     sizes: str | None = None,
+    phrases: bool = True,
     compounds: int | None = 20,
 ) -> Path:
     """Write a manifest whose tags are the words of each photo's captions.
 
     The words of most of a photo's captions come first; words of equally many are in the order of the captions. A word
     is the lemma of a token in the form in which phrases are matched, verbs included; single letters are left out. A
-    compound noun ("ice cream", "t shirt") is an additional tag beside its words.
+    compound noun ("ice cream", "t shirt") is an additional tag beside its words; in a phrase it stands for them.
 
     Args:
         captions: a file .jsonl, .csv or .parquet of ``image`` and ``caption`` (or a list, ``captions``), with a
@@ -52,6 +64,8 @@ def write_caption_manifest(
         names: a text file of the photos to use, such as a split, one a line, with or without extension.
         sizes: a table, .tsv or .csv, of ``id``, ``width``, ``height`` of the originals, where the files have another
             aspect ratio.
+        phrases: also write the different noun phrases of each photo's captions, each as those of the photo's tags that
+            it consists of: ``[["red", "t shirt"], ["man"]]``.
         compounds: a compound noun is a tag where at least so many photos have it; None: never.
 
     Returns:
@@ -70,16 +84,13 @@ def write_caption_manifest(
         wanted = {Path(line).stem for line in _lines(Path(names).expanduser())}
         captioned = {name: texts for name, texts in captioned.items() if Path(name).stem in wanted}
     existing = _existing_names(folder, captioned)
-    ranked = _rank_words([captioned[name] for name in existing])
-    photos_with = Counter(word for words in ranked for word in words)
-    tags = [
-        [word for word in words if " " not in word or (compounds is not None and photos_with[word] >= compounds)]
-        for words in ranked
-    ]
+    parsed = _parse_captions([captioned[name] for name in existing])
     originals = {} if sizes is None else _read_sizes(Path(sizes).expanduser())
     rows: list[dict[str, Any]] = []
-    for name, photo_tags in zip(existing, tags, strict=True):
-        row: dict[str, Any] = {"image": name, "source": CAPTIONS, "tags": photo_tags}
+    for name, photo, tags in zip(existing, parsed, _rank_words(parsed, compounds), strict=True):
+        row: dict[str, Any] = {"image": name, "source": CAPTIONS, "tags": tags}
+        if phrases:
+            row["phrases"] = _known_phrases(photo, tags)
         if sizes is not None:
             if Path(name).stem not in originals:
                 raise ValueError(f"{sizes}: has no size of {printable(name)}")
@@ -88,13 +99,24 @@ def write_caption_manifest(
     return write_manifest(target, folder, rows)
 
 
-def _rank_words(captions: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The different words, compounds included, of each photo's captions, those of most captions first."""
+def _rank_words(photos: Sequence[Sequence[_Caption]], compounds: int | None) -> list[list[str]]:
+    """The different words, frequent compounds included, of each photo's captions, those of most captions first."""
     ranked = []
-    for photo_words in _words_of_captions(captions):
-        in_captions = Counter(word for words in photo_words for word in dict.fromkeys(words))
+    for captions in photos:
+        in_captions = Counter(word for caption in captions for word in dict.fromkeys(caption.words))
         ranked.append([word for word, _ in in_captions.most_common()])  # equally frequent ones as they first occurred
-    return ranked
+    photos_with = Counter(word for words in ranked for word in words)
+    return [
+        [word for word in words if " " not in word or (compounds is not None and photos_with[word] >= compounds)]
+        for words in ranked
+    ]
+
+
+def _known_phrases(captions: Sequence[_Caption], tags: Sequence[str]) -> list[tuple[str, ...]]:
+    """The different phrases of a photo's captions, each as the tags that it consists of."""
+    vocabulary = Vocabulary(dict.fromkeys(tags, (0,)), size=1)
+    found = dict.fromkeys(vocabulary.match(words)[0] for caption in captions for words in caption.phrases)
+    return [phrase for phrase in found if phrase]
 
 
 def write_corel_manifest(corel: str, output: str, *, split: str = "all") -> Path:
@@ -167,16 +189,19 @@ def write_manifest(target: Path, folder: Path, rows: Sequence[dict[str, Any]]) -
     return target
 
 
-def _words_of_captions(captions: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """The words, compounds included, of each of each photo's captions, in order."""
+def _parse_captions(captions: Sequence[Sequence[str]]) -> list[list[_Caption]]:
+    """Each of each photo's captions, parsed."""
     from rich.progress import track
 
-    from grounding.phrases import english
+    from grounding.phrases import english, phrases_of
 
     texts = [text for photo_captions in captions for text in photo_captions]
     docs = english().pipe(texts, batch_size=256)
-    words = (_words(doc) for doc in track(docs, "captions", total=len(texts)))
-    return [[next(words) for _ in photo_captions] for photo_captions in captions]
+    parsed = (
+        _Caption(_words(doc), [phrase.words for phrase in phrases_of(doc)])
+        for doc in track(docs, "captions", total=len(texts))
+    )
+    return [[next(parsed) for _ in photo_captions] for photo_captions in captions]
 
 
 def _words(doc: "Doc") -> list[str]:

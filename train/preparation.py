@@ -84,6 +84,8 @@ def prepare_run(
     """
     data, validation = _check_data(data, validation, training, share)
     counts = _count_tags(data, words, folder / "training" / COUNTS, share)
+    if training.contrast and not counts.with_phrases:
+        raise ValueError("training.contrast needs phrases, and no photo has any: write them with task=captions")
     photo_count = sum(counts.photos)
     steps_per_epoch = -(-photo_count // training.batch_size)
     started = None if start is None else load_checkpoint(checkpoint=start)
@@ -121,6 +123,8 @@ def _check_data(data: Data, validation: Data | None, training: TagTraining, shar
             f"training.batch_size={training.batch_size} must be a multiple of processes × accumulation_steps, "
             f"{share.world_size}×{training.accumulation_steps}"
         )
+    if training.contrast and training.batch_size == share.world_size * training.accumulation_steps:
+        raise ValueError("training.contrast needs several photos in each part of a batch: raise training.batch_size")
     if validation is None and isinstance(data, TaggedPhotos):
         data, validation = hold_out(data)
     if validation is None and training.schedule == "plateau":

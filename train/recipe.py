@@ -27,6 +27,8 @@ class TagTraining:
         sharpness: r of ``lse`` and ``attention``: near 0 they are the average, and for a great r the maximum.
         distil: with ``keep``, where more than the head is trained: weight of the divergence between the responses of
             the model's own units before and in training, which keeps their features from drifting.
+        contrast: weight of the loss of phrases of captions against the other photos of the batch (see
+            `train.contrast`); it needs phrases in the data.
         epochs: passes through the data.
         batch_size: photos in a step, of all processes together.
         accumulation_steps: number of parts in which a batch is computed one after the other, to save memory.
@@ -59,6 +61,7 @@ class TagTraining:
     pooling: str = "average"
     sharpness: float = 1.0
     distil: float = 0.0
+    contrast: float = 0.0
     epochs: int = 3
     batch_size: int = 64
     accumulation_steps: int = 1
@@ -90,6 +93,7 @@ class TagTraining:
             "training",
             sharpness=(self.sharpness, 1e-3, 1e3),
             distil=(self.distil, 0, 1e6),
+            contrast=(self.contrast, 0, 1e6),
             colour=(self.colour, 0, 1),
             epochs=(self.epochs, 1, 100_000),
             batch_size=(self.batch_size, 1, 1_000_000),

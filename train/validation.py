@@ -44,14 +44,16 @@ def validate(network: TrainedNetwork, source: BatchSource, known: Tensor | None)
     with torch.no_grad():
         for batch in batches_in_order(source):
             unreadable += batch.unreadable
+            batch = batch.to(network.device)
             inputs = network.trained_inputs(batch)
             responses = network.respond(inputs, network.trained, has_features=batch.has_features)[:, :units]
-            loss += float(batch_loss(responses, batch.units, batch.sources, batch.weights, known).double().sum())
+            known_units = None if known is None else known[batch.sources]
+            loss += float(tag_loss(responses, batch.units, batch.weights, known_units).double().sum())
             readable += float(batch.weights.sum())
             if ranked * source.share.world_size < MAX_RANKED_PHOTOS:
                 is_readable = batch.weights > 0
-                scores.append(responses.cpu()[is_readable])
-                truth.append(multi_hot(batch.units, units)[is_readable])
+                scores.append(responses[is_readable].cpu())
+                truth.append(multi_hot(batch.units, units)[is_readable].cpu())
                 ranked += len(scores[-1])
     shares = gather(source.share, (loss, readable, torch.cat(scores), torch.cat(truth)))
     losses, counts, all_scores, all_truth = zip(*shares, strict=True)
@@ -65,9 +67,3 @@ def validate(network: TrainedNetwork, source: BatchSource, known: Tensor | None)
     if (is_true.sum(0) >= MIN_POSITIVES).any():
         mean_ap = mean_average_precision(score, is_true, least=MIN_POSITIVES).mean
     return Validation(mean_loss, mean_ap, tuple(unreadable))
-
-
-def batch_loss(responses: Tensor, units: Tensor, sources: Tensor, weights: Tensor, known: Tensor | None) -> Tensor:
-    """The loss of each photo of a batch, (B,), where its labels are on any device; see `train.loss.tag_loss`."""
-    units, sources, weights = (labels.to(responses.device, non_blocking=True) for labels in (units, sources, weights))
-    return tag_loss(responses, units, weights, None if known is None else known[sources])

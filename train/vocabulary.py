@@ -38,6 +38,10 @@ class TagVocabulary:
         words = (self.forms.get(tag) or self.forms.get(normalise(tag)) for tag in tags)
         return list(dict.fromkeys(self._unit[word] for word in words if word))
 
+    def units_of_phrases(self, phrases: Iterable[Iterable[str]]) -> list[tuple[int, ...]]:
+        """The units of each phrase's words, without repetition; phrases without a known word are skipped."""
+        return list(dict.fromkeys(tuple(units) for phrase in phrases if (units := self.units_of(phrase))))
+
 
 def build_vocabulary(tag_lists: Iterable[Sequence[str]], *, size: int, least: int, lemmatise: bool) -> TagVocabulary:
     """Choose the most frequent words of photos' tags.
