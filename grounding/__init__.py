@@ -1,11 +1,15 @@
-"""Ground the noun phrases of captions in photos, with words learned from tags and top-down attention."""
+"""Ground the noun phrases of captions in photos, with words learned from tags and top-down attention.
+
+`explain` shows where any classifier sees the evidence for its classes.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from grounding.explanation import explain
     from grounding.pipeline import Grounder
 
-__all__ = ["Grounder"]
+__all__ = ["Grounder", "explain"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from grounding.pipeline import Grounder
 
         return Grounder
+    if name == "explain":
+        from grounding.explanation import explain
+
+        return explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

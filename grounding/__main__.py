@@ -1,7 +1,11 @@
-"""``python -m grounding``: ground captions in photos, and show where each phrase is."""
+"""``python -m grounding``: ground captions in photos, and show where each phrase is.
+
+``python -m grounding explain`` is another command, that of `grounding.explanation.command_line`.
+"""
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +17,6 @@ from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
 from grounding.files import png_bytes, unused_names, write_file
 from grounding.messages import describe_failure, printable
-from grounding.quoting import FREE_TEXT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +30,13 @@ PHOTOS_ON_SHEET = 12  # at most that are also shown together in one picture
 
 def main() -> None:
     """The command line."""
-    run_command(run, "ground_settings", GroundSettings)
+    if sys.argv[1:2] == ["explain"]:
+        from grounding.explanation import command_line
+
+        del sys.argv[1]
+        command_line.main()
+    else:
+        run_command(run, "ground_settings", GroundSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
@@ -49,7 +58,7 @@ def ground_all(settings: Any, folder: Path) -> int:
         ValueError: photos and captions do not fit together, or a setting is wrong.
         OSError: the folder cannot be written to.
     """
-    images, captions, phrases = (free_texts(settings, name) for name in FREE_TEXT)
+    images, captions, phrases = (free_texts(settings, name) for name in ("image", "caption", "phrases"))
     tasks = pair(images, captions, phrases)
     from rich.console import Console
     from rich.progress import track

@@ -40,6 +40,18 @@ class GroundSettings:
     device: str = "auto"
 
 
+@dataclass
+class ExplainSettings:
+    """Settings of ``python -m grounding explain``."""
+
+    model: Any
+    attention: Any
+    image: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    top: int = 5
+    device: str = "auto"
+
+
 def settings_error(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
@@ -144,7 +156,7 @@ def grounder_settings(settings: Any) -> GrounderSettings:
     by_kind, clothing_weight = scoring["area_exponent_by_kind"], scoring["clothing_weight"]
     return GrounderSettings(
         model=plain_settings("model", settings.model),
-        attention=_without_scoring(attention),
+        attention=attention_settings(settings.attention),
         proposals=plain_settings("proposals", settings.proposals),
         area_exponents=_by_form(scoring["area_exponent"], chosen.get("area_exponent")),
         area_exponent_by_kind=_by_kind(chosen.get("area_exponent_by_kind", {}) if by_kind is None else by_kind),
@@ -174,6 +186,15 @@ def _by_kind(given: Any) -> dict[str, Any]:
             f"got {given!r}"
         )
     return given
+
+
+def attention_settings(settings: Any) -> dict[str, Any]:
+    """The plain settings of an attention method alone, without the scoring that was chosen for it.
+
+    Raises:
+        ValueError: no method is chosen, or a value is missing.
+    """
+    return _without_scoring(plain_settings("attention", settings))
 
 
 def _without_scoring(attention: dict[str, Any]) -> dict[str, Any]:

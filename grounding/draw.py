@@ -45,7 +45,11 @@ def draw_grounding(image: Tensor, grounding: Grounding) -> Image.Image:
         grounding: the phrases of this photo with their regions.
     """
     photo = to_pil(image)
-    parts = [_photo_with_boxes(photo, grounding), *_captions(grounding), *_maps(photo, grounding)]
+    return stack([_photo_with_boxes(photo, grounding), *_captions(grounding), *_maps(photo, grounding)])
+
+
+def stack(parts: Sequence[Image.Image]) -> Image.Image:
+    """Arrange the parts of a picture below each other, each in the middle."""
     height = sum(part.height + MARGIN for part in parts) + MARGIN
     picture = Image.new("RGB", (WIDTH, height), PAPER)
     top = MARGIN
@@ -204,25 +208,34 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
     small, scale = fit(photo, width, TALLEST // 2)
     tiles = []
     for index, phrase in enumerate(grounding.phrases[:MOST_TILES]):
-        tile = Image.new("RGB", (width, small.height + 46), PAPER)
-        draw = ImageDraw.Draw(tile)
         if phrase.attention is None:
             shown = Image.fromarray((np.asarray(small.convert("L")) * 0.4 + 150).astype(np.uint8)).convert("RGB")
         else:
             shown = overlay(small, phrase.attention)
         if len(phrase.regions):
             _draw_box(ImageDraw.Draw(shown), phrase, index, scale)
-        tile.paste(shown, ((width - shown.width) // 2, 0))
-        title = _shorten(phrase.text, width, 16)
-        draw.text((0, small.height + 2), title, fill=colour_of(index), font=_font(16, title))
-        note = _note(phrase)
-        draw.text((0, small.height + 24), _shorten(note, width, 13), fill=FAINT, font=_font(13, note))
-        tiles.append(tile)
+        tiles.append(draw_tile(shown, phrase.text, _note(phrase), colour=colour_of(index), width=width))
+    return draw_rows(tiles, TILES)
+
+
+def draw_tile(shown: Image.Image, title: str, note: str, *, colour: str, width: int) -> Image.Image:
+    """Draw a small picture with a title and a note below it, both cut where they are wider than the tile."""
+    tile = Image.new("RGB", (width, shown.height + 46), PAPER)
+    tile.paste(shown, ((width - shown.width) // 2, 0))
+    draw = ImageDraw.Draw(tile)
+    title, note = _shorten(title, width, 16), _shorten(note, width, 13)
+    draw.text((0, shown.height + 2), title, fill=colour, font=_font(16, title))
+    draw.text((0, shown.height + 24), note, fill=FAINT, font=_font(13, note))
+    return tile
+
+
+def draw_rows(tiles: Sequence[Image.Image], columns: int) -> list[Image.Image]:
+    """Arrange tiles of equal size in rows."""
     rows = []
-    for first in range(0, len(tiles), TILES):
+    for first in range(0, len(tiles), columns):
         row = Image.new("RGB", (WIDTH - 2 * MARGIN, tiles[0].height), PAPER)
-        for column, tile in enumerate(tiles[first : first + TILES]):
-            row.paste(tile, (column * (width + MARGIN), 0))
+        for column, tile in enumerate(tiles[first : first + columns]):
+            row.paste(tile, (column * (tile.width + MARGIN), 0))
         rows.append(row)
     return rows
 

@@ -88,7 +88,7 @@ class WordAttention:
         for indices in by_size.values():
             batch = torch.stack([prepared[index] for index in indices]).to(self.device)
             priors = [torch.stack([self.vocabulary.prior(word) for word in distinct[index]]) for index in indices]
-            for index, attended in zip(indices, self._attend(batch, priors), strict=True):
+            for index, attended in zip(indices, self.attend(batch, priors), strict=True):
                 reached = [] if attended.reached is None else attended.reached.tolist()
                 found[index] = WordMaps(
                     maps=dict(zip(distinct[index], attended.maps.float().cpu(), strict=True)),
@@ -96,7 +96,13 @@ class WordAttention:
                 )
         return found
 
-    def _attend(self, batch: Tensor, priors: Sequence[Tensor]) -> list[Attended]:
+    def attend(self, batch: Tensor, priors: Sequence[Tensor]) -> list[Attended]:
+        """The attention maps of prior distributions of output units, (K_b, units), in each photo of a batch.
+
+        Args:
+            batch: (B, 3, h, w), photos as `prepare` returns them, on the device.
+            priors: one tensor for each photo.
+        """
         targets = [prior.to(self.device) for prior in priors]
         if isinstance(self.method, MassTracking):
             return self.method.attend_with_mass(batch, targets)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from grounding.architectures import LITE2, Architecture, create_timm, torchvision_options
+from grounding.attention.layers import choose_layer
+from grounding.attention.trace import trace_network
 from grounding.vocabulary import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Pooling:
     Args:
         kind: ``average``, the mean over places; ``lse``, their log-mean-exp; or ``attention``, the mean weighted by a
             softmax of the responses themselves.
-        sharpness: r of ``lse`` and ``attention`` (see `train.pooling`).
+        sharpness: r of ``lse`` and ``attention`` (see `grounding.pooling`).
 
     Raises:
         ValueError: there is no such kind, or the sharpness is not a positive number.
@@ -65,6 +67,9 @@ class Classifier:
         pooling: how the units' responses at places were pooled in training. The network itself always averages: where
             this is another pooling, its responses to whole photos are not what it was trained for, and those at places,
             with ``window=1``, are.
+        exclusive: number of the last units that are classes of which a photo has exactly one. Their responses are
+            averaged over places whatever the pooling, and their probabilities are a softmax. The units before them are
+            labels, each present or not, whose probability is a sigmoid. None: all units are classes.
 
     Raises:
         ValueError: ``short_side`` is not from 32 to 4096 pixels.
@@ -79,6 +84,7 @@ class Classifier:
     short_side: int
     architecture: Architecture | None = None
     pooling: Pooling = AVERAGE
+    exclusive: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.short_side, int) or not SMALLEST <= self.short_side <= LARGEST:
@@ -87,6 +93,15 @@ class Classifier:
     def settings(self) -> dict[str, Any]:
         """The settings of attention and preparation, as plain values."""
         return {name: getattr(self, name) for name in ("layer", "window", "mean", "std", "short_side")}
+
+    @property
+    def labels(self) -> int:
+        """Number of the first units that are labels rather than classes, see ``exclusive``."""
+        return 0 if self.exclusive is None else self.vocabulary.size - self.exclusive
+
+    def probabilities(self, responses: Tensor) -> Tensor:
+        """The probability of each unit, (units,), from its response to a photo."""
+        return torch.cat([responses[: self.labels].sigmoid(), responses[self.labels :].softmax(0)])
 
     def prepare(self, image: Tensor) -> Tensor:
         """Scale and normalise a photo (3, H, W) in [0, 1] for the network, (3, h, w).
@@ -144,14 +159,20 @@ def efficientnet_lite2(output_stride: int | None = None) -> "EfficientNet":
 
 
 def torchvision_classifier(
-    *, name: str, weights: str | None, layer: str, window: int | None, short_side: int, vocabulary: str = "imagenet"
+    *,
+    name: str,
+    weights: str | None,
+    layer: str | None,
+    window: int | None,
+    short_side: int,
+    vocabulary: str = "imagenet",
 ) -> Classifier:
     """Build a classifier of torchvision by name, such as ``googlenet``.
 
     Args:
         name: the name that ``torchvision.models.get_model`` takes.
         weights: ``DEFAULT`` or another name of torchvision's weights, downloaded on first use; None for random ones.
-        layer: the module at which attention stops.
+        layer: the module at which attention stops; None: see `choose_layer`.
         window: width of the sliding classifier's window in cells, or None (see `Classifier`).
         short_side: pixels to which a photo's shorter side is scaled.
         vocabulary: the words of the output units (see `read_vocabulary`).
@@ -172,7 +193,7 @@ def torchvision_classifier(
     return Classifier(
         network.eval(),
         read_vocabulary(vocabulary),
-        layer=layer,
+        layer=choose_layer(trace_network(network, window=None), short_side) if layer is None else layer,
         window=window,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -185,7 +206,7 @@ def timm_classifier(
     *,
     name: str,
     pretrained: bool,
-    layer: str,
+    layer: str | None,
     window: int | None,
     short_side: int,
     vocabulary: str = "imagenet",
@@ -196,7 +217,7 @@ def timm_classifier(
     Args:
         name: the name that ``timm.create_model`` takes.
         pretrained: take timm's weights, downloaded on first use, rather than random ones.
-        layer: the module at which attention stops.
+        layer: the module at which attention stops; None: see `choose_layer`.
         window: width of the sliding classifier's window in cells, or None (see `Classifier`).
         short_side: pixels to which a photo's shorter side is scaled.
         vocabulary: the words of the output units (see `read_vocabulary`).
@@ -214,7 +235,7 @@ def timm_classifier(
     return Classifier(
         network.eval(),
         read_vocabulary(vocabulary),
-        layer=layer,
+        layer=choose_layer(trace_network(network, window=None), short_side) if layer is None else layer,
         window=window,
         mean=mean,
         std=std,

@@ -2,10 +2,11 @@
 
 import re
 
-FREE_TEXT = ("image", "caption", "phrases")  # settings that take any text and may be given several times
+FREE_TEXT = ("image", "caption", "phrases", "classes")  # settings that take any text and may be given several times
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
-    *("output", "results", "tables", "regions", "readme", "predictions", "model.checkpoint", "proposals.path"),
+    *("output", "results", "tables", "regions", "readme", "predictions", "proposals.path"),
+    *("model.checkpoint", "model.weights_path"),
     *(
         f"{group}.{name}"
         for group in ("data", "validation")
@@ -18,7 +19,8 @@ PATHS = (
 def quote_free_text(arguments: list[str]) -> list[str]:
     """Quote texts and paths for Hydra, whose grammar would otherwise parse them.
 
-    ``image=``, ``caption=`` and ``phrases=`` may be given several times; the first occurrence then carries the list.
+    ``image=``, ``caption=``, ``phrases=`` and ``classes=`` may be given several times; the first occurrence then
+    carries the list.
 
     >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
     ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']

@@ -8,8 +8,8 @@ from torchvision import models
 
 from grounding.attention.trace import trace_network
 from grounding.models import Pooling
+from grounding.pooling import pool_responses
 from train.places import respond_at_places
-from train.pooling import pool_responses
 from train.split import changed_network, split
 
 UNITS, LEARNED = 5, 3

@@ -11,7 +11,7 @@ from torch import nn
 
 from grounding.attention.signals import spread
 from grounding.attention.trace import trace_network
-from train.pooling import attend, average, log_mean_exp, pool_responses
+from grounding.pooling import attend, average, log_mean_exp, pool_responses
 
 seeds = st.integers(0, 2**16)
 sharpnesses = st.floats(1e-3, 1e3)

@@ -14,12 +14,12 @@ from grounding.attention import CAM, ExcitationBackprop
 from grounding.attention.trace import trace_network
 from grounding.checkpoint import load_checkpoint
 from grounding.models import Pooling
+from grounding.pooling import log_mean_exp
 from train.contrast import phrase_loss
 from train.distillation import divergence
 from train.distributed import ALONE
 from train.loop import _photo_losses
 from train.loss import tag_loss
-from train.pooling import log_mean_exp
 from train.preparation import Words, prepare_run
 from train.sources import epoch_batches
 from train.views import show_photo

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from grounding.attention.operations import is_flatten, is_global_average, is_spatial_mean, operation_name, passes
 from grounding.models import Pooling
-from train.pooling import pool_responses
+from grounding.pooling import pool_responses
 
 
 def respond_at_places(network: nn.Module, head: str, pooling: Pooling, learned: int) -> Callable[[fx.Graph], None]:

@@ -23,7 +23,7 @@ class TagTraining:
         trained: ``all`` of the network, its ``head`` alone (over features that are computed once), or the path of the
             module from which on weights are trained; those below stay as they are.
         pooling: ``average``: the head sees the mean over places of the last map. ``lse`` and ``attention``: it sees
-            every place, and its responses there are pooled (see `train.pooling`).
+            every place, and its responses there are pooled (see `grounding.pooling`).
         sharpness: r of ``lse`` and ``attention``: near 0 they are the average, and for a great r the maximum.
         distil: with ``keep``, where more than the head is trained: weight of the divergence between the responses of
             the model's own units before and in training, which keeps their features from drifting.

@@ -53,10 +53,7 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     """
     if signed not in SIGNED_TREATMENTS:
         raise ValueError(f"signed must be one of {', '.join(SIGNED_TREATMENTS)}, got {signed!r}")
-    analysis = _Analysis(trace, signed)
-    for node in trace.module.graph.nodes:
-        if node.op != "output":
-            analysis.visit(node)
+    analysis = _analyse(trace, signed)
     units = analysis.as_neurons(logits_node(trace.output, trace))
     analysis.unfold_sum(units)
     bottom = _layer_node(layer, trace, analysis)
@@ -64,6 +61,21 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
     if not descent:
         raise ValueError(f"layer {layer!r} does not lead to the output units; {_layers_there_are(trace, analysis)}")
     return Circuit(analysis.links, analysis.lowest, units, bottom, descent)
+
+
+def activation_layers(trace: Trace) -> dict[str, fx.Node]:
+    """Find the nodes that hold activation neurons, children before their parents.
+
+    The key is the name under which `derive_circuit` knows the layer: the shortest path of a module with this output, or
+    the name of the node where no module has it.
+    """
+    analysis = _analyse(trace, "clamp")
+    paths = {trace.layers[path]: path for path in sorted(trace.layers, key=len, reverse=True)}
+    return {
+        paths.get(node, node.name): node
+        for node in analysis.links
+        if analysis.lowest[node] > -math.inf and (node in paths or node.name not in trace.layers)
+    }
 
 
 def logits_node(node: fx.Node, trace: Trace) -> fx.Node:
@@ -165,6 +177,15 @@ class _Analysis:
     def source(self, node: fx.Node) -> fx.Node:
         """The neurons that a node with one input reads."""
         return self.as_neurons(node.all_input_nodes[0])
+
+
+def _analyse(trace: Trace, signed: Signed) -> _Analysis:
+    """Read the whole graph of a traced network."""
+    analysis = _Analysis(trace, signed)
+    for node in trace.module.graph.nodes:
+        if node.op != "output":
+            analysis.visit(node)
+    return analysis
 
 
 def merge_terms(terms: list[Term]) -> tuple[Term, ...]:

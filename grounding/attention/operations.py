@@ -136,9 +136,10 @@ def convolution_of(module: nn.Module) -> Convolution:
 
 
 # Operations that a network may end in, above its logits.
-_FINAL_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid)
-_FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, torch.sigmoid, F.logsigmoid)
-_FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"), ("call_method", "sigmoid"))
+_FINAL_MODULES = (nn.Softmax, nn.LogSoftmax)
+_FINAL_FUNCTIONS = (torch.softmax, F.softmax, F.log_softmax, torch.log_softmax)
+_FINAL_SIGMOIDS = (torch.sigmoid, F.sigmoid, F.logsigmoid)
+_FINAL_METHODS = (("call_method", "softmax"), ("call_method", "log_softmax"))
 
 _LOWEST_OF_MODULE: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.ReLU: lambda m: 0.0,
@@ -200,7 +201,14 @@ def is_activation(node: fx.Node, module: nn.Module | None) -> bool:
 def is_final(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node is a softmax or sigmoid, with which a network may end above its logits."""
     is_function = node.target in _FINAL_FUNCTIONS or (node.op, node.target) in _FINAL_METHODS
-    return is_function or isinstance(module, _FINAL_MODULES)
+    return is_function or isinstance(module, _FINAL_MODULES) or is_final_sigmoid(node, module)
+
+
+def is_final_sigmoid(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is the sigmoid, or its logarithm, with which a network of labels may end."""
+    is_function = node.target in _FINAL_SIGMOIDS
+    is_method = (node.op, node.target) == ("call_method", "sigmoid")
+    return is_function or is_method or isinstance(module, nn.Sigmoid | nn.LogSigmoid)
 
 
 def is_rectifier(node: fx.Node, module: nn.Module | None) -> bool:

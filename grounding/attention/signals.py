@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from grounding.attention.graph import Trace
+from grounding.attention.precision import full_precision
+
 Confidence = Literal["softmax", "sigmoid"]
 
 
@@ -57,6 +60,25 @@ class Recorder(fx.Interpreter):
     def compute(self, n: fx.Node) -> Any:
         """Compute the value of a node; methods that use autograd override this."""
         return super().run_node(n)
+
+
+@torch.no_grad()
+def record(trace: Trace, nodes: set[fx.Node], images: Tensor) -> dict[fx.Node, Tensor]:
+    """Run a traced network on images (B, C, H, W), and return the values of some of its nodes.
+
+    Raises:
+        ValueError: the network cannot be run on images of this size.
+    """
+    recorder = Recorder(trace.module, nodes)
+    try:
+        with full_precision(device_type(trace.module)):
+            recorder.run(as_input(images, trace.module))
+    except Exception as error:  # of any type: the network may be anybody's
+        height, width = images.shape[-2:]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # fx adds the network's code to the message
+        hint = "" if height == width else "; does it take squares alone? Then crop the photo to one"
+        raise ValueError(f"the network cannot be run on {height}×{width} pixels: {reason}{hint}") from error
+    return recorder.values
 
 
 def as_map(value: Tensor) -> Tensor:

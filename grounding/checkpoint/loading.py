@@ -63,6 +63,7 @@ def load_checkpoint(
         short_side=settings.short_side if short_side is None else short_side,
         architecture=settings.architecture,
         pooling=settings.pooling,
+        exclusive=settings.kept,
     )
 
 

@@ -1,0 +1,45 @@
+"""Choose the layer where attention stops, for a network whose layer nobody has chosen."""
+
+import torch
+
+from grounding.attention.circuit import activation_layers, derive_circuit
+from grounding.attention.graph import Trace
+from grounding.attention.signals import record
+
+FINER = 1.5  # how much finer than the last map the chosen one is; twice as fine ones may differ by a rounded cell
+
+
+def choose_layer(trace: Trace, side: int) -> str:
+    """Name the last layer of activation neurons whose map is finer than the last map, for most networks twice as fine.
+
+    Its map tells places apart better than the last one does, and its neurons respond to parts of things. Most models in
+    ``conf/model`` have such a layer. In a network whose maps are all of one size, the middle one of its layers is
+    chosen. Where an operation without a rule lies above the layer, it is the next layer that fits.
+
+    Args:
+        trace: the network.
+        side: side of a square image, in pixels, that the network is tried with.
+
+    Raises:
+        ValueError: the network cannot be run on such an image, has no map of activation neurons, or has an operation
+            without a rule above each of them.
+    """
+    layers = activation_layers(trace)
+    values = record(trace, set(layers.values()), torch.zeros(1, 3, side, side))
+    shapes = {name: values[node].shape for name, node in layers.items()}
+    sides = {name: min(shape[2:]) for name, shape in shapes.items() if len(shape) == 4 and min(shape[2:]) > 1}
+    if not sides:
+        image = next(node for node in trace.module.graph.nodes if node.op == "placeholder")
+        derive_circuit(trace, image.name, signed="clamp")  # raises if an operation without a rule is the reason
+        raise ValueError("the network has no map of activation neurons, where attention could stop")
+    names, last = list(sides), list(sides.values())[-1]
+    finer = [index for index, name in enumerate(names) if sides[name] >= FINER * last]
+    first = finer[-1] if finer else (len(names) - 1) // 2
+    reason = ""
+    for name in names[first:]:
+        try:
+            if derive_circuit(trace, name, signed="clamp").classifiers:
+                return name
+        except ValueError as error:
+            reason = str(error)
+    raise ValueError(f"attention can stop at none of the network's layers: {reason}")
