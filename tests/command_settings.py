@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 
 from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, RegionSettings
 from grounding.command_line import register_settings
-from grounding.config import CONFIG_DIR, GroundSettings
+from grounding.config import CONFIG_DIR, ExplainSettings, GroundSettings
 from proposals.settings import ProposeSettings
 from train.settings import TrainSettings
 
@@ -12,6 +12,7 @@ from train.settings import TrainSettings
 QUICK = ("attention=cmwp", "model.short_side=256", "proposals=edge_boxes", "proposals.edges=gradient")
 SETTINGS = {
     "ground": GroundSettings,
+    "explain": ExplainSettings,
     "propose": ProposeSettings,
     "train": TrainSettings,
     "eval": EvalSettings,

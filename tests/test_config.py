@@ -139,10 +139,11 @@ def test_layer_window_and_size_of_every_model_are_pinned():
         "efficientnet_lite2_imagenet": ("blocks.5.0.bn1", 8, 400),
         "googlenet": ("maxpool2", 7, 300),
         "mobilenet_v2": ("features.14.conv.0", 7, 300),
+        "module": (None, None, 224),
         "resnet50": ("layer3", 7, 300),
         "squeezenet1_1": ("features.5", 7, 300),
-        "timm": ("???", 7, 300),
-        "torchvision": ("???", 7, 300),
+        "timm": (None, 7, 300),
+        "torchvision": (None, 7, 300),
         "vgg16": ("features.23", 7, 300),
     }
 
