@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grounding.explanation import explain
+    from grounding.explanation.explainer import explain
     from grounding.pipeline import Grounder
 
 __all__ = ["Grounder", "explain"]
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return Grounder
     if name == "explain":
-        from grounding.explanation import explain
+        from grounding.explanation.explainer import explain
 
         return explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,10 +14,10 @@ from torch import nn
 
 import grounding
 from grounding.attention import ExcitationBackprop
-from grounding.explanation import Explainer, Explanation, explain
 from grounding.explanation.classes import choose_classes, find_class
+from grounding.explanation.explainer import Explainer, explain
 from grounding.explanation.picture import draw_explanation
-from grounding.explanation.records import npz_bytes
+from grounding.explanation.records import Explanation, npz_bytes
 from grounding.models import AVERAGE, Classifier, Pooling
 from grounding.modules import import_network, load_weights, module_classifier
 from grounding.pooling import pool_responses
