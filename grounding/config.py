@@ -89,7 +89,7 @@ def build_part(settings: dict[str, Any]) -> Any:
         ValueError: the part cannot be built from its settings.
 
     >>> build_part({"_target_": "grounding.scoring.AreaExponents", "segments": 0.4, "boxes": 0.25})
-    AreaExponents(segments=0.4, boxes=0.25)
+    AreaExponents(segments=0.4, boxes=0.25, by_kind={})
     """
     from hydra.utils import get_method
 
