@@ -135,7 +135,7 @@ def test_twenty_megapixels_fit_in_two_gigabytes():
     [
         ({"count": 0}, "MCG: count must be from 1 to 100000, got 0"),
         ({"count": "many"}, "MCG: count must be from 1"),
-        ({"theta": 1.5}, "MCG: theta must be from 0 to 1"),
+        ({"likely": -1}, "MCG: likely must be from 0 to 100000, got -1"),
         ({"longest_side": 8}, "MCG: longest_side must be from 16"),
         ({"most_superpixels": 1}, "MCG: most_superpixels must be from 2"),
         ({"scales": (1.0, 0.5)}, r"candidates must be 4 rows \(singles to 4-tuples\) of 3 counts"),

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sklearn.ensemble import RandomForestRegressor
 
-from proposals.mcg.grouping import group
-from proposals.mcg.hierarchy import build_hierarchies
-from proposals.mcg.ranking import RANKER, diversify, forest_of, load_forest, save_forest
+from proposals.mcg.ranking import POWERS, RANKER, diversify, forest_of, load_forest, save_forest
 
 
 @pytest.fixture(scope="module")
@@ -66,37 +64,38 @@ def test_the_packaged_ranker_prefers_what_looks_like_an_object():
     assert answers.std() > 0
 
 
-def slowly_diversified(masks, scores, theta, count):
+def slowly_diversified(boxes, scores, likely, count):
     """The definition as loops."""
-    chosen, values = [], []
-    for _ in range(count):
-        best = None
-        for i in range(len(masks)):
-            if i not in chosen:
-                overlaps = [(masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum() for j in chosen]
-                value = theta * scores[i] - (1 - theta) * max(overlaps, default=0)
-                if best is None or value > best[0] + 1e-12:
-                    best = (value, i)
-        values.append(best[0])
-        chosen.append(best[1])
-    return chosen, values
+    chosen = []
+    for turn in range(count):
+        power = POWERS[0] if turn < likely else POWERS[1]
+        values = {
+            i: scores[i] ** power * (1 - max((iou(boxes[i], boxes[j]) for j in chosen), default=0))
+            for i in range(len(boxes))
+            if i not in chosen
+        }
+        chosen.append(max(values, key=values.__getitem__))  # the first of equal ones
+    return chosen
 
 
-@settings(max_examples=25)
-@given(st.integers(0, 2**31), st.floats(0.01, 1), st.integers(1, 30))
-def test_diversity_is_maximal_marginal_relevance(seed, theta, count):
+def iou(one, other):
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return common / (sum(areas) - common)
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(0, 50), st.integers(1, 50), st.integers(1, 10))
+def test_candidates_are_chosen_for_their_score_and_their_difference(seed, number, likely, count, levels):
     random = np.random.default_rng(seed)
-    maps = [random.random((10, 10)).astype(np.float32) for _ in range(3)]
-    partition, hierarchies = build_hierarchies(maps, most_superpixels=12)
-    groups = group(partition, hierarchies, [[10] * 4] * 4)
-    scores = random.random(len(groups))
-    count = min(count, len(groups))
-    chosen, values = diversify(groups, scores, partition.areas, theta=theta, count=count)
-    offsets, members = groups.members
-    masks = [np.isin(partition.superpixels, members[offsets[i] : offsets[i + 1]]) for i in range(len(groups))]
-    expected, expected_values = slowly_diversified(masks, scores, theta, count)
-    assert np.allclose(values, expected_values)
-    assert len(set(chosen.tolist())) == count
-    if theta > 0.01:  # otherwise ties are many
-        assert chosen.tolist() == expected
-    assert (np.diff(values) <= 1e-12).all()
+    corners = random.integers(0, 20, (number, 2))
+    boxes = np.column_stack([corners, corners + random.integers(1, 10, (number, 2))]).astype(float)
+    scores = random.integers(0, levels + 1, number) / levels  # with ties, with 0 and with 1
+    chosen = diversify(boxes, scores, likely=likely, count=count)
+    assert chosen.tolist() == slowly_diversified(boxes, scores, likely, min(count, number))
+
+
+def test_no_candidates_are_no_error():
+    assert len(diversify(np.zeros((0, 4)), np.zeros(0), likely=3, count=5)) == 0

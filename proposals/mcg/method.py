@@ -19,7 +19,6 @@ from proposals.mcg.ranking import RANKER, diversify, load_forest
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
 LONGEST_SIDE = 640  # pixels
 MOST_SUPERPIXELS = 2000
-MOST_RANKED = 5000  # candidates that are ranked for diversity
 MCG_SCALES = (2.0, 1.0, 0.5)
 # Numbers of singles, pairs, triplets and 4-tuples: for the combined hierarchy, then for each scale, fine to coarse.
 MCG_CANDIDATES = ((90, 900, 200, 500), (2000, 700, 5000, 3000), (300, 700, 5000, 10_000), (300, 200, 300, 4000))
@@ -36,7 +35,7 @@ class MCG:
         scales: scales at which edges are detected, from fine to coarse.
         candidates: number of singles, pairs, triplets and 4-tuples (rows) of the combined hierarchy and of each scale's
             (columns); of the one hierarchy where there is one scale.
-        theta: θ of maximal marginal relevance, from 0 (diversity alone) to 1 (likely objects alone).
+        likely: number of segments that come first, in many variants of likely objects; the others differ more.
         longest_side: larger photos are first scaled down to this, in pixels.
         most_superpixels: largest number of superpixels that segments consist of.
         edges: weights of the edge network; the package's own by default.
@@ -60,7 +59,7 @@ class MCG:
         count: int = 500,
         scales: Sequence[float] = MCG_SCALES,
         candidates: Sequence[Sequence[int]] = MCG_CANDIDATES,
-        theta: float = 0.7,
+        likely: int = 400,
         longest_side: int = LONGEST_SIDE,
         most_superpixels: int = MOST_SUPERPIXELS,
         edges: str | Path | None = None,
@@ -70,7 +69,7 @@ class MCG:
         check_limits(
             "MCG",
             count=(count, 1, 100_000),
-            theta=(theta, 0, 1),
+            likely=(likely, 0, 100_000),
             longest_side=(longest_side, SMALLEST, 4000),
             most_superpixels=(most_superpixels, 2, 100_000),
         )
@@ -84,7 +83,7 @@ class MCG:
         self.count = int(count)
         self.scales = tuple(scales)
         self.candidates = tuple(tuple(row) for row in candidates)
-        self.theta = theta
+        self.likely = int(likely)
         self.longest_side = longest_side
         self.most_superpixels = int(most_superpixels)
         self.rank = load_forest(ranker or RANKER)
@@ -104,11 +103,10 @@ class MCG:
             return to_segments(Groups.none(), np.zeros(0), np.zeros((rows, columns), np.int32), (height, width))
         partition, hierarchies = self._hierarchies(pixels)
         groups = group(partition, hierarchies, self.candidates)
-        scores = self.rank(groups.features)
-        best = np.argsort(-scores, kind="stable")[:MOST_RANKED]
-        groups, scores = groups[best], scores[best]
-        chosen, values = diversify(groups, scores, partition.areas, theta=self.theta, count=self.count)
-        return to_segments(groups[chosen], values, partition.superpixels, (height, width))
+        chosen = diversify(groups.boxes, self.rank(groups.features), likely=self.likely, count=self.count)
+        # The order stands for the scores: the values by which the first and the others are chosen cannot be compared.
+        ranks = np.linspace(1, 0, len(chosen), endpoint=False)
+        return to_segments(groups[chosen], ranks, partition.superpixels, (height, width))
 
     def contour_map(self, image: ImageSource) -> Reals:
         """The combined hierarchy as a calibrated ultrametric contour map, (2h + 1, 2w + 1).

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proposals.compiled import compiled
-from proposals.mcg.duplicates import box_intersection, shared_area
-from proposals.mcg.grouping import FEATURES, Groups
+from proposals.mcg.duplicates import box_intersection
+from proposals.mcg.grouping import FEATURES
 from proposals.mcg.hierarchy import Ints, Reals
 
 RANKER = Path(__file__).resolve().parents[1] / "weights" / "ranker.safetensors"
+POWERS = (8, 1)  # of a prediction: among the likely candidates that come first, and among the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,59 +110,38 @@ def _is_whole(forest: Forest) -> bool:
     return bool((is_later & is_inside)[forest.features >= 0].all() and are_roots.all())
 
 
-def diversify(groups: Groups, scores: Reals, areas: Reals, *, theta: float, count: int) -> tuple[Ints, Reals]:
-    """Maximal marginal relevance: take candidates that score high and overlap little with those taken already.
+def diversify(boxes: Reals, scores: Reals, *, likely: int, count: int) -> Ints:
+    """Choose candidates in turn that score high and whose boxes overlap little with those chosen before.
 
-    The next one maximises θ · score − (1 − θ) · its largest overlap (IoU) with those taken, and that is its new score.
+    The next one maximises scoreᵖ · (1 − the largest overlap of its box with one chosen before). The power p is high at
+    first, so that a likely object comes in many variants, and low afterwards, so that small things are found as well.
 
     Args:
-        groups: N candidates.
-        scores: (N,), one for each group.
-        areas: (n,), pixels of each superpixel.
-        theta: θ, from 0 (diversity alone) to 1 (scores alone).
-        count: the greatest number of candidates to take.
+        boxes: (N, 4), xyxy, of some area.
+        scores: (N,), from 0 to 1.
+        likely: how many are chosen with the high power.
+        count: the greatest number of candidates to choose.
 
     Returns:
-        Indices of the chosen groups, best first, and their new scores.
+        Indices of the chosen candidates, in turn; of equal ones, the lower index comes first.
     """
-    values = theta * scores
-    queue = np.argsort(-values, kind="stable")
-    taken = np.zeros(min(count, len(groups)), np.int64)
-    overlaps, compared = np.zeros(len(groups)), np.zeros(len(groups), np.int64)
-    _take(
-        *groups.members, areas, groups.boxes, groups.areas, scores, theta, values, overlaps, compared, queue, taken
-    )  # fmt: skip
-    return taken, values[taken]
+    sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    chosen = np.zeros(min(count, len(boxes)), np.int64)
+    _choose(boxes, sizes, *(scores**power for power in POWERS), likely, chosen)
+    return chosen
 
 
 @compiled
-def _take(offsets, members, weights, boxes, areas, scores, theta, values, overlaps, compared, queue, taken):  # type: ignore[no-untyped-def]
-    """Choose the candidates of `taken`, in turn.
-
-    Overlap only grows as more are taken: an old value is a bound, and only that of the first in the queue needs to be
-    brought up to date. It then moves back to its place; of equal values, the lower index comes first.
-    """
-    head, done = 0, 0
-    while done < len(taken):
-        i = queue[head]
-        if compared[i] == done:
-            taken[done] = i
-            done += 1
-            head += 1
-            continue
-        for place in range(compared[i], done):
-            j = taken[place]
-            both = areas[i] + areas[j]
-            most = min(box_intersection(boxes, i, j), areas[i], areas[j])
-            if most > overlaps[i] * (both - most):  # otherwise even all of it would change nothing
-                common = shared_area(offsets, members, weights, i, j)
-                overlaps[i] = max(overlaps[i], common / (both - common))
-        compared[i] = done
-        values[i] = theta * scores[i] - (1 - theta) * overlaps[i]
-        place = head
-        while place + 1 < len(queue) and (
-            values[queue[place + 1]] > values[i] or (values[queue[place + 1]] == values[i] and queue[place + 1] < i)
-        ):
-            queue[place] = queue[place + 1]
-            place += 1
-        queue[place] = i
+def _choose(boxes, sizes, first_scores, later_scores, likely, chosen):  # type: ignore[no-untyped-def]
+    new = np.ones(len(boxes))  # 1 - the largest overlap with those chosen; negative once a candidate is chosen
+    for turn in range(len(chosen)):
+        scores = first_scores if turn < likely else later_scores
+        best, highest = 0, -1.0
+        for i in range(len(boxes)):
+            if new[i] >= 0 and scores[i] * new[i] > highest:
+                best, highest = i, scores[i] * new[i]
+        chosen[turn] = best
+        for i in range(len(boxes)):
+            common = box_intersection(boxes, i, best)
+            new[i] = min(new[i], 1 - common / (sizes[i] + sizes[best] - common))
+        new[best] = -1
