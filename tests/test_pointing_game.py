@@ -21,7 +21,6 @@ from eval.predicting import known_words
 from eval.regions.__main__ import evaluate
 from eval.regions.difficult import difficult_names, read_difficult
 from eval.regions.dominant import (
-    ALPHAS,
     bright_box,
     choose_alpha,
     overlaps_by_alpha,
@@ -33,6 +32,7 @@ from eval.regions.objects import category_phrases, coco_photos, imagenet_photos,
 from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.photos import LabelledPhotos, NamedObject, ObjectPhoto, ade20k_photos, choose_objects
 from eval.regions.result import (
+    ALPHAS,
     DominantObjects,
     NameScores,
     RegionData,

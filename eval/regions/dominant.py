@@ -10,11 +10,10 @@ from torchvision.ops import box_iou
 
 from eval.metrics import bootstrap, shares
 from eval.regions.photos import Size
-from eval.regions.result import DominantObjects
+from eval.regions.result import ALPHAS, DominantObjects
 from eval.result import Measured
 from grounding.scoring import enlarge
 
-ALPHAS = tuple(step / 2 for step in range(21))  # from which α is chosen
 CORRECT = 0.5  # IoU of a correct box
 
 

@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eval.regions.dominant import ALPHAS
-from eval.regions.result import RegionPointing, RegionResult
+from eval.regions.result import ALPHAS, RegionPointing, RegionResult
 from eval.regions.tables import check_distinct, commands, notes
 from eval.tables.cells import NONE, Table, count, percent, with_interval
 from eval.tables.markdown import titled_table

@@ -13,6 +13,7 @@ from eval.result import CHECKED, Count, FirstBoxErrors, Measured, Provenance, Re
 from eval.saving import Form
 
 FORMAT: Final = 1
+ALPHAS: Final = tuple(step / 2 for step in range(21))  # from which α of `DominantObjects` is chosen
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -79,7 +80,7 @@ class DominantObjects:
     alpha: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     chosen_on: Count | None  # number of other photos on which α was chosen; None where it was given
     error: Measured  # over pairs
-    errors: dict[str, Share]  # for each α that there was to choose from, on the measured pairs
+    errors: dict[str, Share]  # for each of `ALPHAS`, on the measured pairs
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics import bootstrap, shares, summarise
-from eval.regions.dominant import ALPHAS, choose_alpha, score_dominant
+from eval.regions.dominant import choose_alpha, score_dominant
 from eval.regions.measuring import Answer, Rules
-from eval.regions.result import DominantObjects, NameScores, RegionBoxes, RegionPointing
+from eval.regions.result import ALPHAS, DominantObjects, NameScores, RegionBoxes, RegionPointing
 from eval.result import Measured
 
 
