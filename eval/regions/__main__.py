@@ -70,7 +70,7 @@ def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequen
         choices = {**choices, "proposals": None}
     from eval.methods import open_method
     from eval.regions.measuring import measure
-    from eval.regions.result import RegionResult, save_region_result
+    from eval.regions.result import save_region_result
     from eval.regions.scores import score_answers
     from eval.regions.tables import print_region_result
 
@@ -80,12 +80,8 @@ def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequen
     answers = [answer for photo_answers in bar for answer in photo_answers]
     if not answers:
         raise ValueError(f"{photos.folder}: no photo has a named region")
-    scored = [answer for answer in answers if answer.photo not in plan.held_out]
-    result = RegionResult(
-        name=method.attention_name,
-        manifest=describe_run(method, photos, scored, asked=asked(settings), overrides=overrides),
-        **score_answers(answers, plan),
-    )
+    manifest = describe_run(method, photos, plan.scored(answers), asked=asked(settings), overrides=overrides)
+    result = score_answers(answers, plan, name=method.attention_name, manifest=manifest)
     path = save_region_result(result, Path(settings.output).expanduser())
     write_file(folder / "answers.csv", answers_csv(answers).encode())
     print_region_result(Console(), result)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,15 @@ from numpy.typing import NDArray
 from eval.metrics import bootstrap, shares, summarise
 from eval.regions.dominant import choose_alpha, score_dominant
 from eval.regions.measuring import Answer, Rules
-from eval.regions.result import ALPHAS, DominantObjects, NameScores, RegionBoxes, RegionPointing
+from eval.regions.result import (
+    ALPHAS,
+    DominantObjects,
+    NameScores,
+    RegionBoxes,
+    RegionManifest,
+    RegionPointing,
+    RegionResult,
+)
 from eval.result import Measured
 
 
@@ -38,19 +45,32 @@ class Plan:
         if self.alpha not in (None, "chosen", *ALPHAS):
             raise ValueError(f"dominant.alpha must be chosen, or 0, 0.5, … or {ALPHAS[-1]:g}, got {self.alpha!r}")
 
+    def scored(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The answers that are scored."""
+        return [answer for answer in answers if answer.photo not in self.held_out]
 
-def score_answers(answers: Sequence[Answer], plan: Plan) -> dict[str, Any]:
-    """All scores, by the fields of a `RegionResult`, of the answers for photos that are not held out."""
+
+def score_answers(answers: Sequence[Answer], plan: Plan, *, name: str, manifest: RegionManifest) -> RegionResult:
+    """The result of a method: all scores of its answers for photos that are not held out.
+
+    Args:
+        answers: one for each pair of a photo and a name, of which at least one is scored.
+        plan: how they were judged.
+        name: of the method.
+        manifest: where the result comes from.
+    """
     held_out = [answer for answer in answers if answer.photo in plan.held_out]
-    scored = [answer for answer in answers if answer.photo not in plan.held_out]
+    scored = plan.scored(answers)
     difficult = [answer for answer in scored if answer.is_difficult]
     tolerance = plan.rules.tolerance
-    return {
-        "pointing": score_pointing(scored, tolerance=tolerance),
-        "difficult": score_pointing(difficult, tolerance=tolerance) if difficult else None,
-        "boxes": score_boxes(scored),
-        "dominant": _score_dominant(scored, held_out, plan.alpha),
-    }
+    return RegionResult(
+        name=name,
+        manifest=manifest,
+        pointing=score_pointing(scored, tolerance=tolerance),
+        difficult=score_pointing(difficult, tolerance=tolerance) if difficult else None,
+        boxes=score_boxes(scored),
+        dominant=_score_dominant(scored, held_out, plan.alpha),
+    )
 
 
 def score_pointing(
