@@ -39,11 +39,11 @@ from rich.progress import track
 from rich.table import Table
 
 from eval.proposals import average_recall, best_overlaps, recall
+from grounding.coco import CocoPhoto, object_boxes, object_masks, read_photos
 from grounding.images import load_image, to_pixels
 from grounding.records import Regions, Segments
 from grounding.scoring import unsuppressed
 from proposals.overlaps import box_overlaps, mask_overlaps
-from train.coco import CocoPhoto, object_boxes, object_masks, read_photos
 
 Method = Callable[[Path], Regions]
 
@@ -269,9 +269,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     try:
-        photos = read_photos(arguments.folder)[: arguments.photos]
+        photos, _ = read_photos(arguments.folder / "instances.json", arguments.folder / "images")
     except ValueError as error:
         parser.error(str(error))
+    photos = photos[: arguments.photos]
     rankers = [arguments.rankers / f"fold_{i}.safetensors" for i in range(arguments.folds)] if arguments.rankers else []
     if missing := [str(ranker) for ranker in rankers if not ranker.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
@@ -281,8 +282,8 @@ def main() -> None:
         for method in arguments.methods:
             is_ranked = rankers and method in ("mcg", "scg")
             jobs = [
-                (method, rankers[photo.index % len(rankers)] if is_ranked else None, photo, counts, photos[0].path)
-                for photo in photos
+                (method, rankers[index % len(rankers)] if is_ranked else None, photo, counts, photos[0].path)
+                for index, photo in enumerate(photos)
             ]
             found[method] = list(track(pool.map(measure, jobs), f"{method:20}", total=len(jobs)))
 

@@ -10,13 +10,13 @@ Photos may be copies of any size, even squashed ones: they are stretched to the 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
 
 from eval.labels import read_labels
 from eval.records import Instance
+from eval.voc_xml import Box, parse_annotation, read_box
 from grounding.images import load_image, stretch
 from grounding.photos import Photos
 
@@ -207,13 +207,8 @@ def read_annotations(path: Path) -> Annotations:
     """
     text = _text(path)
     try:
-        if "<!DOCTYPE" in text:  # XML entities could expand to huge texts or read other files
-            raise ValueError("a document type is not allowed")
-        root = ElementTree.fromstring(text)
-        height, width = (int(_child(root, f"size/{side}")) for side in ("height", "width"))
-        if min(height, width) < 1:
-            raise ValueError(f"no photo has {width}×{height} pixels")
-        boxes: dict[str, list[list[float]]] = {}
+        root, size = parse_annotation(text)
+        boxes: dict[str, list[Box]] = {}
         scenes, boxless = set(), set()
         for element in root.iter("object"):
             chains = {name.text or "" for name in element.findall("name")}
@@ -222,22 +217,12 @@ def read_annotations(path: Path) -> Annotations:
             if element.findtext("nobndbox") == "1":
                 boxless |= chains
             if element.find("bndbox") is not None:
-                x1, y1, x2, y2 = (float(_child(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
-                if not (1 <= x1 <= x2 <= width and 1 <= y1 <= y2 <= height):  # false for NaN, too
-                    raise ValueError(f"box {x1:g} {y1:g} {x2:g} {y2:g} is not within {width}×{height} pixels")
                 for chain in chains:
-                    boxes.setdefault(chain, []).append([x1 - 1, y1 - 1, x2, y2])
-    except (ElementTree.ParseError, ValueError) as error:
+                    boxes.setdefault(chain, []).append(read_box(element, size))
+    except ValueError as error:
         raise ValueError(f"{path}: these are not annotations of Flickr30k Entities: {error}") from None
     tensors = {chain: torch.tensor(corners) for chain, corners in boxes.items()}
-    return Annotations((height, width), tensors, frozenset(scenes), frozenset(boxless))
-
-
-def _child(parent: ElementTree.Element, path: str) -> str:
-    text = parent.findtext(path)
-    if text is None:
-        raise ValueError(f"no {path} in <{parent.tag}>")
-    return text
+    return Annotations(size, tensors, frozenset(scenes), frozenset(boxless))
 
 
 def read_unrelated(path: Path) -> frozenset[tuple[str, int]]:

@@ -36,12 +36,32 @@ class EvalSettings:
 
 
 @dataclass
+class RegionPointingSettings:
+    """How points are judged."""
+
+    tolerance: float
+    difficult: str | None
+
+
+@dataclass
+class DominantSettings:
+    """How boxes are drawn around attention."""
+
+    alpha: Any  # a number, "chosen", or None for no boxes
+    held_out: str | None
+
+
+@dataclass
 class RegionSettings:
     """Settings of ``python -m eval.regions``."""
 
     model: Any
     attention: Any
     scoring: EvalScoringSettings
+    objects: str
+    pointing: RegionPointingSettings
+    dominant: DominantSettings
+    square: bool
     output: str
     device: str
     data: Any = None

@@ -73,17 +73,33 @@ def peak(attention: Tensor, size: tuple[int, int]) -> tuple[int, int]:
     return divmod(int(enlarge(attention, size).argmax()), size[1])
 
 
-def is_hit(point: tuple[float, float], region: Tensor) -> bool:
-    """Whether a point (y, x) lies in a region, without tolerance: in a mask (H, W) of bool, or in one of boxes (N, 4).
+def is_hit(point: tuple[float, float], region: Tensor, *, tolerance: float = 0) -> bool:
+    """Whether a point (y, x) lies in a region: in a mask (H, W) of bool, or in one of boxes (N, 4).
 
     A box contains its first pixels and not its ends. No region contains a point that is NaN.
 
+    Args:
+        point: in pixels; whole numbers are pixels themselves.
+        region: the mask or the boxes.
+        tolerance: the region is expanded by the pixels that are less than this many pixels away from one of its own, as
+            in torchray's pointing game (the paper's has 15); 0: as it is.
+
     >>> is_hit((0, 4), torch.tensor([[2.0, 0, 5, 1]])), is_hit((0, 5), torch.tensor([[2.0, 0, 5, 1]]))
     (True, False)
+    >>> is_hit((0, 5), torch.tensor([[2.0, 0, 5, 1]]), tolerance=1.5)
+    True
     """
     y, x = point
     if region.dtype == torch.bool:
         height, width = region.shape
-        return 0 <= y < height and 0 <= x < width and bool(region[int(y), int(x)])
+        if 0 <= y < height and 0 <= x < width and bool(region[int(y), int(x)]):
+            return True
+        rows, columns = region.nonzero().double().unbind(1) if tolerance else torch.zeros(2, 0).double()
+        return bool(((rows - y) ** 2 + (columns - x) ** 2 < tolerance**2).any())
     x1, y1, x2, y2 = region.double().unbind(1)
-    return bool(((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).any())
+    if bool(((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).any()):
+        return True
+    right, down = (
+        torch.maximum(first - at, at - (end - 1)).clamp(min=0) for first, at, end in ((x1, x, x2), (y1, y, y2))
+    )
+    return bool((right**2 + down**2 < tolerance**2).any())

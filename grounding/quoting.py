@@ -6,11 +6,11 @@ FREE_TEXT = ("image", "caption", "phrases", "classes")  # settings that take any
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
     *("output", "results", "tables", "regions", "readme", "predictions", "proposals.path"),
-    *("model.checkpoint", "model.weights_path"),
+    *("model.checkpoint", "model.weights_path", "pointing.difficult", "dominant.held_out"),
     *(
         f"{group}.{name}"
         for group in ("data", "validation")
-        for name in ("path", "folder", "tags", "entities", "boxes")
+        for name in ("path", "folder", "tags", "entities", "boxes", "annotations")
     ),
     *(f"task.{name}" for name in ("bsds", "coco", "output", "captions", "photos", "names", "sizes", "corel")),
 )

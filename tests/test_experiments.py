@@ -50,9 +50,21 @@ def test_every_experiment_composes_and_its_task_accepts_its_settings(name):
 def test_the_head_of_every_experiment_says_how_it_is_run(name):
     head = head_of(name)
     assert head.startswith("# @package _global_\n")
-    assert re.search(f"python -m (train|eval) .*experiment={name} |python -m train experiment={name}", head)
+    assert re.search(
+        rf"python -m (train|eval|eval\.regions) .*experiment={name} |python -m train experiment={name}", head
+    )
     for words in ("Expect:", "Time:"):
         assert words in head
+
+
+@pytest.mark.parametrize("name", ["pointing_game", "dominant_objects"])
+def test_experiments_of_regions_show_the_network_photos_of_224_pixels(name):
+    settings = composed(f"experiment={name}", "model=googlenet", config="regions")
+    assert (settings.model.short_side, settings.model.window, settings.model.layer) == (224, 7, "maxpool2")
+    assert (settings.objects, settings.pointing.tolerance, settings.square, settings.dominant.alpha) == {
+        "pointing_game": ("all", 15, False, None),
+        "dominant_objects": ("single", 0, True, "chosen"),
+    }[name]
 
 
 def test_table6_tries_every_attention_there_is():

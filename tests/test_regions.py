@@ -13,7 +13,16 @@ from small_flickr30k import WORDS, propose_boxes, small_classifier, small_ground
 
 from eval.regions.__main__ import evaluate, read_photos
 from eval.regions.measuring import Answer, measure
-from eval.regions.photos import BoxedPhoto, LabelledPhotos, ade20k_photos, boxed_photos, clothing_photos, voc_photos
+from eval.regions.objects import voc_table_photos
+from eval.regions.photos import (
+    LabelledPhotos,
+    NamedObject,
+    ObjectPhoto,
+    ade20k_photos,
+    boxed_photos,
+    choose_objects,
+    clothing_photos,
+)
 from eval.regions.result import (
     NameScores,
     RegionBoxes,
@@ -91,13 +100,14 @@ def test_masks_of_clothing_leave_out_background_and_skin(tmp_path):
 
 
 def test_boxes_of_voc_are_counted_from_0_and_end_after_their_last_pixel(tmp_path):
-    write_photo(tmp_path / "images" / "a.jpg")
+    for name in ("a", "b"):
+        write_photo(tmp_path / "images" / f"{name}.jpg")
     (tmp_path / "boxes.csv").write_text(
         "image,width,height,class,xmin,ymin,xmax,ymax,difficult\n"
         "a.jpg,40,30,diningtable,1,1,40,30,0\na.jpg,40,30,cat,3,3,4,4,0\n"
         "a.jpg,40,30,cat,5,5,6,6,0\na.jpg,40,30,dog,5,5,6,6,1\nb.jpg,40,30,dog,5,5,6,6,1\n"
     )
-    photos = voc_photos(str(tmp_path), title="animals")
+    photos = choose_objects(voc_table_photos(str(tmp_path), title="animals"), "clear")
     assert (photos.title, photos.names, photos.have_boxes) == ("animals", ["a.jpg"], True)
     regions = {name: boxes.tolist() for name, boxes in photos.photos[0].read_regions(SIZE).items()}
     assert regions == {"dining table": [[0, 0, 40, 30]], "cat": [[2, 2, 4, 4], [4, 4, 6, 6]]}
@@ -124,7 +134,7 @@ def test_damaged_data_are_named(ade20k, boxed):
     with pytest.raises(ValueError, match=r"label_list\.json: No such file"):
         clothing_photos(str(ade20k))
     with pytest.raises(ValueError, match=r"boxes\.csv: no such file"):
-        voc_photos(str(ade20k), title="VOC")
+        voc_table_photos(str(ade20k), title="VOC")
     for content, message in (
         ("{", "not JSON"),
         ("[]", "expected photos, each with its phrase"),
@@ -148,15 +158,16 @@ def test_the_centre_of_attention_points_into_what_is_at_the_centre(boxed):
 
 def test_the_box_of_another_name_in_the_photo_is_a_wrong_instance(tmp_path):
     write_photo(tmp_path / "a.jpg")
-    boxes = {"cat": torch.tensor([[0.0, 0, 20, 30]]), "dog": torch.tensor([[20.0, 0, 40, 30]])}
-    photos = LabelledPhotos(tmp_path, ["a.jpg"], photos=(BoxedPhoto(tmp_path / "a.jpg", SIZE, boxes),))
-    grounder = small_grounder(Centre, propose=lambda image: Regions(boxes["dog"], torch.ones(1)))
+    objects = (NamedObject("cat", (0, 0, 20, 30)), NamedObject("dog", (20, 0, 40, 30)))
+    photos = LabelledPhotos(tmp_path, ["a.jpg"], photos=(ObjectPhoto(tmp_path / "a.jpg", SIZE, objects),))
+    dog = torch.tensor([[20.0, 0, 40, 30]])
+    grounder = small_grounder(Centre, propose=lambda image: Regions(dog, torch.ones(1)))
     ((cat, dog),) = measure(grounder, photos, with_boxes=True)
     assert (cat.judged.outcome, dog.judged.outcome) == ("wrong_instance", "correct")
 
 
 def answer(photo, name, is_hit, is_centre_hit=False):
-    return Answer(photo, name, True, is_hit, is_centre_hit, None)
+    return Answer(photo=photo, name=name, is_known=True, is_hit=is_hit, is_centre_hit=is_centre_hit)
 
 
 def test_accuracy_is_over_pairs_and_over_names():
@@ -263,8 +274,8 @@ def test_boxes_are_pointed_at_and_ranked(command, boxed, capsys):
     assert manifest.settings["area_exponents"] == composed("attention=cmwp").attention.scoring.area_exponent
     assert result.pointing.unknown == ("xyzzy",)
     assert result.boxes.recall.at_1.share in (1 / 3, 2 / 3, 1)
-    assert lines[0] == "photo,name,known,hit,centre,rank,iou,outcome"
-    assert lines[3] == "3.jpg,xyzzy,0,0,1,1,1.0000,correct"
+    assert lines[0] == "photo,name,known,hit,centre,difficult,rank,iou,outcome"
+    assert lines[3] == "3.jpg,xyzzy,0,0,1,0,1,1.0000,correct"
     assert "names not known: xyzzy" in capsys.readouterr().out
 
 
@@ -272,7 +283,7 @@ def test_masks_are_only_pointed_at(command, ade20k):
     result, lines = command(f"data.path={ade20k}", data="ade20k")
     assert (result.boxes, result.manifest.proposals, result.manifest.settings["proposals"]) == (None, None, None)
     assert result.manifest.settings["area_exponents"] is None
-    assert lines[1] == "a.jpg,sky,0,0,0,,,"
+    assert lines[1] == "a.jpg,sky,0,0,0,0,,,"
     assert "sky" not in WORDS
 
 

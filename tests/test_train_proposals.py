@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from scipy.io import savemat
 
 import train.edges
+from grounding.coco import CocoObject, object_boxes, object_masks, read_photos
 from proposals.edges import EdgeDetector
 from proposals.mcg import MCG
 from proposals.mcg.ranking import load_forest
 from train.bsds import find_photos, read_annotated
-from train.coco import object_boxes, object_masks, read_photos
 from train.edges import EdgeTraining, train_edges
 from train.ranker import train_ranker
 
@@ -58,13 +58,16 @@ def coco(tmp_path_factory):
         objects.append(
             {
                 "image_id": index,
+                "category_id": 7,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
                 "iscrowd": 0,
             }
         )
-    objects.append({"image_id": 0, "bbox": [0, 0, 9, 9], "segmentation": {"counts": [1], "size": [9, 9]}, "iscrowd": 1})
-    (root / "instances.json").write_text(json.dumps({"images": images, "annotations": objects}))
+    crowd = {"counts": [90 * 119, 90], "size": [90, 120]}  # the last column
+    objects.append({"image_id": 0, "category_id": 7, "bbox": [119, 0, 1, 90], "segmentation": crowd, "iscrowd": 1})
+    content = {"images": images, "annotations": objects, "categories": [{"id": 7, "name": "box"}]}
+    (root / "instances.json").write_text(json.dumps(content))
     return root
 
 
@@ -81,12 +84,23 @@ def test_annotations_of_bsds500_are_read(bsds):
 
 
 def test_objects_of_coco_are_read_without_crowds(coco):
-    photos = read_photos(coco)
-    assert [len(photo.boxes) for photo in photos] == [1, 1, 1]
+    photos, categories = read_photos(coco / "instances.json", coco / "images")
+    assert categories == ("box",)
+    assert [len(photo.things) for photo in photos] == [1, 1, 1]
+    crowd = photos[0].objects[1].mask(photos[0].size)
+    assert crowd[:, -1].all()
+    assert crowd.sum() == 90
     mask = object_masks(photos[0])[0]
     y, x = torch.nonzero(mask, as_tuple=True)
     assert object_boxes(photos[0]).tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
     assert mask.sum() == 70 * 55
+
+
+def test_run_lengths_of_another_size_are_refused():
+    crowd = CocoObject("box", (0, 0, 3, 2), (1, 5), is_crowd=True)
+    assert crowd.mask((2, 3)).tolist() == [[False, True, True], [True, True, True]]
+    with pytest.raises(ValueError, match="run lengths of 6 pixels, but the photo has 3×3"):
+        crowd.mask((3, 3))
 
 
 def test_an_interrupted_training_of_edges_ends_with_the_same_weights(bsds, tmp_path, monkeypatch):
@@ -143,7 +157,7 @@ def test_the_ranker_learns_which_segment_is_an_object(bsds, coco, tmp_path):
 def test_broken_instances_are_named(tmp_path, content):
     (tmp_path / "instances.json").write_text(content)
     with pytest.raises(ValueError, match=r"instances\.json: these are not instances as COCO writes them"):
-        read_photos(tmp_path)
+        read_photos(tmp_path / "instances.json", tmp_path)
 
 
 def test_settings_out_of_range_are_refused(coco, tmp_path):

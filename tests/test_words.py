@@ -97,3 +97,28 @@ def test_pointing_hits_any_box_with_its_first_pixels_and_not_its_ends(pixel, is_
     boxes = torch.tensor([[1.0, 2, 5, 4], [9, 9, 10, 10]])  # x1 y1 x2 y2
     assert is_hit(pixel, boxes) is is_in
     assert not is_hit(pixel, boxes[:0])
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 12)] * 4), min_size=1, max_size=3),
+    st.tuples(st.integers(0, 11), st.integers(0, 14)),
+    st.sampled_from([0, 0.5, 1, 1.5, 3, 15]),
+)
+def test_a_point_hits_what_a_disk_of_the_tolerance_around_it_touches(corners, point, tolerance):
+    boxes = torch.tensor([[min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1] for a, b, c, d in corners])
+    mask = torch.zeros(13, 15, dtype=torch.bool)
+    for x1, y1, x2, y2 in boxes.tolist():
+        mask[y1:y2, x1:x2] = True
+    touched = any(
+        mask[y, x] and ((y - point[0]) ** 2 + (x - point[1]) ** 2 < tolerance**2 or (y, x) == point)
+        for y in range(13)
+        for x in range(15)
+    )
+    assert is_hit(point, mask, tolerance=tolerance) is is_hit(point, boxes, tolerance=tolerance) is touched
+
+
+@pytest.mark.parametrize("tolerance", [0, 15])
+@pytest.mark.parametrize("point", [(math.nan, 1), (1, math.nan)])
+def test_no_region_holds_a_point_that_is_nan(point, tolerance):
+    assert not is_hit(point, torch.ones(9, 9, dtype=torch.bool), tolerance=tolerance)
+    assert not is_hit(point, torch.tensor([[0.0, 0, 9, 9]]), tolerance=tolerance)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grounding.coco import CocoPhoto, object_masks, read_photos
 from grounding.files import write_file
 from grounding.images import load_image
 from grounding.limits import check_limits
@@ -27,7 +28,6 @@ from proposals.mcg.grouping import group
 from proposals.mcg.ranking import Forest, forest_of, save_forest
 from proposals.overlaps import mask_overlaps
 from train.bsds import find_photos, read_annotated
-from train.coco import CocoPhoto, object_masks, read_photos
 
 MIN_SEGMENT_AREA = 0.002  # share of the photo; smaller segments of BSDS500 are no objects
 FEATURE_COUNT = 16  # of a candidate
@@ -91,7 +91,7 @@ def train_ranker(
         least_leaf=(least_leaf, 1, 1_000_000),
         folds=(folds, 0, 1000),
     )
-    coco_photos = len(read_photos(Path(coco))) if coco else 0
+    coco_photos = len(_coco_photos(coco)) if coco else 0
     bsds_photos = len(find_photos(bsds, "train", "val")) if bsds else 0
     if coco and folds > 0 and not 2 <= folds <= coco_photos:
         raise ValueError(f"folds must be 0, or from 2 to the number of COCO's photos ({coco_photos}), got {folds}")
@@ -171,7 +171,7 @@ def _detector(weights: str | None) -> EdgeDetector:
 
 @cache
 def _coco_photos(folder: str) -> list[CocoPhoto]:
-    return read_photos(Path(folder))
+    return read_photos(Path(folder) / "instances.json", Path(folder) / "images")[0]
 
 
 def _coco_objects(folder: str, index: int) -> tuple[Path, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.leaderboard.page import escape_note
+from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.result import RegionResult
 from eval.regions.tables import other_photos
 from eval.result import Result
@@ -52,8 +53,11 @@ def results_page(results: Sequence[Result], region_results: Sequence[RegionResul
         parts += [titled_table(table(found.results)) for table in (table_6, table_7, further_measures, errors_table)]
         if any(result.pointing for result in found.results):
             parts.append(titled_table(pointing_table(found.results)))
-    if region_results:
-        parts.append(other_photos(region_results))
+    dominant = [result for result in region_results if result.dominant is not None]
+    game = [result for result in region_results if result.dominant is None and result.pointing.tolerance]
+    plain = [result for result in region_results if result.dominant is None and not result.pointing.tolerance]
+    sections = ((other_photos, plain), (pointing_game, game), (dominant_objects, dominant))
+    parts += [write(chosen) for write, chosen in sections if chosen]
     if ERRORS.exists():
         parts += ["## Error analysis\n", error_analysis(ERRORS)]
     parts += ["## The paper's tables, for reference\n", f"{PAPER}\n"]

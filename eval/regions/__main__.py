@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eval.regions.measuring import Answer
     from eval.regions.photos import LabelledPhotos
     from eval.regions.result import RegionManifest
+    from eval.regions.scores import Plan
 
 log = logging.getLogger("regions")
 
@@ -62,28 +63,25 @@ def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequen
     from rich.progress import track
 
     photos = read_photos(settings)
+    plan = read_plan(settings, photos)
     with_boxes = settings.proposals is not None and photos.have_boxes
     if not with_boxes:  # masks have no box to compare proposals with
         settings.proposals = NO_PROPOSALS
         choices = {**choices, "proposals": None}
     from eval.methods import open_method
     from eval.regions.measuring import measure
-    from eval.regions.result import RegionResult, save_region_result
-    from eval.regions.scores import score_boxes, score_pointing
+    from eval.regions.result import save_region_result
+    from eval.regions.scores import score_answers
     from eval.regions.tables import print_region_result
 
     method = open_method(settings, choices)
-    found = measure(method.grounder, photos, with_boxes=with_boxes)
+    found = measure(method.grounder, photos, with_boxes=with_boxes, rules=plan.rules)
     bar = track(found, "photos", total=len(photos.photos), console=Console(stderr=True))
     answers = [answer for photo_answers in bar for answer in photo_answers]
     if not answers:
         raise ValueError(f"{photos.folder}: no photo has a named region")
-    result = RegionResult(
-        name=method.attention_name,
-        manifest=describe_run(method, photos, answers, overrides),
-        pointing=score_pointing(answers),
-        boxes=score_boxes(answers),
-    )
+    manifest = describe_run(method, photos, plan.scored(answers), asked=asked(settings), overrides=overrides)
+    result = score_answers(answers, plan, name=method.attention_name, manifest=manifest)
     path = save_region_result(result, Path(settings.output).expanduser())
     write_file(folder / "answers.csv", answers_csv(answers).encode())
     print_region_result(Console(), result)
@@ -92,7 +90,7 @@ def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequen
 
 
 def read_photos(settings: Any) -> "LabelledPhotos":
-    """The photos with their named regions.
+    """The photos with those of their named regions that take part.
 
     Raises:
         ValueError: the data have no named regions, or some are missing or damaged, or no output is named.
@@ -100,23 +98,65 @@ def read_photos(settings: Any) -> "LabelledPhotos":
     if not settings.output.strip():
         raise ValueError("output= is empty")
     photos = build_part(plain_settings("data", settings.data))
-    from eval.regions.photos import LabelledPhotos
+    from eval.regions.photos import LabelledPhotos, choose_objects
 
     if not isinstance(photos, LabelledPhotos):
-        raise ValueError("these data have no named regions: choose data=ade20k, clothing, voc_animals or subjects")
-    return photos
+        raise ValueError(
+            "these data have no named regions: choose "
+            "data=ade20k, clothing, coco, imagenet, subjects, voc or voc_animals"
+        )
+    return choose_objects(photos, settings.objects)
+
+
+def read_plan(settings: Any, photos: "LabelledPhotos") -> "Plan":
+    """How methods are asked and judged on these photos.
+
+    Raises:
+        ValueError: a setting is wrong, or a list is missing or does not fit the photos.
+    """
+    from eval.regions.difficult import read_difficult
+    from eval.regions.dominant import read_held_out
+    from eval.regions.measuring import Rules
+    from eval.regions.scores import Plan
+
+    difficult, alpha, held_out = settings.pointing.difficult, settings.dominant.alpha, settings.dominant.held_out
+    rules = Rules(
+        tolerance=settings.pointing.tolerance,
+        difficult=None if difficult is None else read_difficult(difficult, photos.categories),
+        square=settings.square,
+        has_alphas=alpha is not None,
+    )
+    return Plan(rules, alpha, frozenset() if held_out is None else read_held_out(held_out, photos.names))
+
+
+def asked(settings: Any) -> dict[str, Any]:
+    """The settings of objects, points and boxes, as a result records them."""
+    lists = {"difficult": settings.pointing.difficult, "held_out": settings.dominant.held_out}
+    return {
+        "objects": settings.objects,
+        "tolerance": settings.pointing.tolerance,
+        "square": settings.square,
+        "alpha": settings.dominant.alpha,
+        **{name: None if path is None else Path(path).name for name, path in lists.items()},
+    }
 
 
 def describe_run(
-    method: "Method", photos: "LabelledPhotos", answers: "Sequence[Answer]", overrides: Sequence[str]
+    method: "Method",
+    photos: "LabelledPhotos",
+    answers: "Sequence[Answer]",
+    *,
+    asked: Mapping[str, Any],
+    overrides: Sequence[str],
 ) -> "RegionManifest":
-    """The manifest of a result."""
+    """The manifest of a result on these answers."""
     from eval.manifest import command_of, commit, versions
     from eval.regions.result import RegionData, RegionManifest
     from grounding.digests import digest
 
     pairs = digest([(answer.photo, answer.name) for answer in answers])
-    settings = method.settings | {"area_exponents": method.built.area_exponents if method.proposals else None}
+    exponents = method.built.area_exponents if method.proposals else None
+    settings = method.settings | {"area_exponents": exponents, **asked}
     return RegionManifest(
         command=command_of(overrides, module="eval.regions"),
         commit=commit(),
@@ -140,12 +180,12 @@ def answers_csv(answers: "Sequence[Answer]") -> str:
     """Write a table with a line for each photo and name; cells of boxes are empty where none were ranked."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("photo", "name", "known", "hit", "centre", "rank", "iou", "outcome"))
+    writer.writerow(("photo", "name", "known", "hit", "centre", "difficult", "rank", "iou", "outcome"))
     for answer in answers:
         judged = answer.judged
         boxes = ("", "", "") if judged is None else (judged.rank, f"{judged.first_iou:.4f}", judged.outcome)
-        known, hit, centre = int(answer.is_known), int(answer.is_hit), int(answer.is_centre_hit)
-        writer.writerow((answer.photo, answer.name, known, hit, centre, *boxes))
+        flags = (answer.is_known, answer.is_hit, answer.is_centre_hit, answer.is_difficult)
+        writer.writerow((answer.photo, answer.name, *map(int, flags), *boxes))
     return text.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Point at the named regions of photos, and rank their proposals, with one method."""
+"""Point at the named regions of photos, draw a box around each, and rank their proposals, with one method."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ from eval.judging import Judged, judge_all
 from eval.predicting import attend_phrases, known_words, parse_phrase
 from eval.protocols import BoxProtocol
 from eval.records import Instance, Prediction
+from eval.regions.difficult import DifficultList, difficult_names
+from eval.regions.dominant import overlaps_by_alpha
 from eval.regions.photos import LabelledPhotos, Size
 from eval.words import is_hit, peak
-from grounding.images import load_image
+from grounding.images import load_image, stretch
 from grounding.kinds import kind_of
 from grounding.pipeline import Grounder, Scoring, propose_regions
 from grounding.records import Regions
@@ -21,7 +23,31 @@ from grounding.scoring import rank_regions
 ANY_BOX = BoxProtocol(truth="any", iou="inclusive", suppression=None, parsed_only=False, per_type=False, small=0.25)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rules:
+    """How methods are asked and judged.
+
+    Args:
+        tolerance: pixels around a region within which a point still hits it (see `is_hit`).
+        difficult: the difficult pairs of a photo and a name as a list has them; None: by the paper's two rules.
+        square: whether photos are squeezed to squares for the network (paper, 6.2).
+        has_alphas: whether boxes are drawn around the attention above each α times its mean.
+
+    Raises:
+        ValueError: the tolerance is not a number of pixels.
+    """
+
+    tolerance: float = 0
+    difficult: DifficultList | None = None
+    square: bool = False
+    has_alphas: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < float("inf"):
+            raise ValueError(f"pointing.tolerance must be a number of pixels, at least 0, got {self.tolerance}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Answer:
     """The answer of a method for a name in a photo."""
 
@@ -30,7 +56,12 @@ class Answer:
     is_known: bool  # whether the model knows a word of the name
     is_hit: bool  # whether the greatest attention lies in the name's region; never without attention
     is_centre_hit: bool  # whether the photo's centre does
-    judged: Judged | None  # the ranked boxes; None where regions are masks, or nothing is proposed
+    is_difficult: bool = False  # whether the name is one of the difficult ones of the photo
+    overlaps: tuple[float, ...] = ()  # IoU of the box for each of `ALPHAS`; empty where none were drawn
+    judged: Judged | None = None  # the ranked boxes; None where regions are masks, or nothing is proposed
+
+
+PLAIN = Rules()
 
 
 def propose_nothing(image: Tensor) -> Regions:
@@ -38,23 +69,29 @@ def propose_nothing(image: Tensor) -> Regions:
     return Regions(torch.zeros(0, 4), torch.zeros(0))
 
 
-def measure(grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool) -> Iterator[list[Answer]]:
+def measure(
+    grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool, rules: Rules = PLAIN
+) -> Iterator[list[Answer]]:
     """The answers for all names of each photo, one photo after the other.
 
     Args:
         grounder: the classifier with its attention, the proposals and the scoring.
         photos: photos with named regions.
         with_boxes: whether to rank proposals, too; the regions must be boxes.
+        rules: how the method is asked and judged.
 
     Raises:
-        ValueError: a photo or its regions cannot be read, or there are no proposals for it.
+        ValueError: a photo or its regions cannot be read, there are no proposals for it, or it is not in the list of
+            difficult pairs.
     """
     vocabulary = grounder.attention.vocabulary
     for file, photo in zip(photos.names, photos.photos, strict=True):
         image = load_image(photo.path)
         size = (image.shape[1], image.shape[2])
         regions = photo.read_regions(size)
-        maps = dict(zip(regions, attend_phrases(grounder.attention, image, list(regions)), strict=True))
+        shown = stretch(image, (min(size), min(size))) if rules.square else image
+        maps = dict(zip(regions, attend_phrases(grounder.attention, shown, list(regions)), strict=True))
+        difficult = difficult_names(regions, size) if rules.difficult is None else rules.difficult.names(file)
         judged: dict[str, Judged] = {}
         if with_boxes:
             proposals = propose_regions(image, grounder.propose)
@@ -66,17 +103,21 @@ def measure(grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool) -> 
                 photo=file,
                 name=name,
                 is_known=bool(known_words(name, vocabulary)),
-                is_hit=_points_at(maps[name], region, size),
-                is_centre_hit=is_hit((size[0] / 2, size[1] / 2), region),
+                is_hit=_points_at(maps[name], region, size, rules.tolerance),
+                is_centre_hit=is_hit((size[0] / 2, size[1] / 2), region, tolerance=rules.tolerance),
+                is_difficult=name in difficult,
+                overlaps=overlaps_by_alpha(maps[name], region, size) if rules.has_alphas else (),
                 judged=judged.get(name),
             )
             for name, region in regions.items()
         ]
 
 
-def _points_at(attention: Tensor | None, region: Tensor, size: Size) -> bool:
-    """Whether there is attention, and its greatest value lies in the region."""
-    return attention is not None and bool(attention.any()) and is_hit(peak(attention, size), region)
+def _points_at(attention: Tensor | None, region: Tensor, size: Size, tolerance: float) -> bool:
+    """Whether there is attention, and its greatest value lies in the region; NaN points nowhere."""
+    if attention is None or not attention.any() or attention.isnan().any():
+        return False
+    return is_hit(peak(attention, size), region, tolerance=tolerance)
 
 
 def _rank(name: str, attention: Tensor | None, proposals: Regions, size: Size, scoring: Scoring) -> Prediction:

@@ -1,4 +1,4 @@
-"""Photos with named regions, and their readers: one for each form in which such data come.
+"""Photos with named regions, and the readers of those that have masks of classes, or one box each.
 
 A name is one or more words, used as a phrase. All regions of a photo with the same name are one region: a mask (H, W)
 of bool, or boxes (N, 4). Boxes are xyxy in pixels, 0-based, x2 and y2 exclusive.
@@ -6,8 +6,8 @@ of bool, or boxes (N, 4). Boxes are xyxy in pixels, 0-based, x2 and y2 exclusive
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from grounding.photos import Photos, rows
+from grounding.photos import Photos
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -27,7 +27,7 @@ ADE20K_NAMES = (
     *("traffic light", "bulletin board", "conveyer belt", "arcade machine", "crt screen", "dirt track"),
     "chest of drawers",
 )
-VOC_NAMES = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+OBJECTS = ("clear", "all", "single")  # see `choose_objects`
 
 
 class LabelledPhoto(Protocol):
@@ -70,24 +70,51 @@ class MaskedPhoto:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class BoxedPhoto:
-    """A photo with boxes.
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """A thing in a photo, or a crowd of things."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    mask: Callable[[Size], Tensor] | None = None  # its mask (H, W) in a photo of this size; None: it has its box alone
+    is_difficult: bool = False  # as annotators of VOC call what is hard to recognise
+    is_crowd: bool = False  # as COCO calls many things under one outline
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPhoto:
+    """A photo with its objects.
 
     Args:
         path: the photo's file.
-        size: (height, width) that the boxes were drawn at.
-        boxes: the boxes (N, 4) of each name, at least one.
+        size: (height, width) that the objects were drawn at.
+        objects: the objects; those of a name are one region.
     """
 
     path: Path
     size: Size
-    boxes: Mapping[str, Tensor]
+    objects: tuple[NamedObject, ...]
 
     def read_regions(self, size: Size) -> dict[str, Tensor]:
-        """The boxes (N, 4) of each name."""
+        """The mask (H, W), or the boxes (N, 4), of each name."""
         _check_size(self.path, self.size, size)
-        return dict(self.boxes)
+        found: dict[str, list[NamedObject]] = {}
+        for one in self.objects:
+            found.setdefault(one.name, []).append(one)
+        try:
+            return {name: _region(objects, size) for name, objects in found.items()}
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
+    def chosen(self, objects: str) -> tuple[NamedObject, ...]:
+        """The objects that take part, by one of `OBJECTS`."""
+        clear = tuple(one for one in self.objects if not one.is_difficult and not one.is_crowd)
+        if objects == "clear":
+            return clear
+        if objects == "single":
+            return clear if len(self.objects) == 1 else ()
+        asked = {one.name for one in self.objects if not one.is_difficult}
+        return tuple(one for one in self.objects if one.name in asked)
 
 
 @dataclass(frozen=True)
@@ -96,11 +123,45 @@ class LabelledPhotos(Photos):
 
     title: str = ""  # the name of the data, such as "ADE20K"
     photos: tuple[LabelledPhoto, ...] = ()
+    categories: tuple[str, ...] = ()  # all names there are, in the order of the data; empty where they have no order
 
     @property
     def have_boxes(self) -> bool:
         """Whether the regions are boxes."""
-        return all(isinstance(photo, BoxedPhoto) for photo in self.photos)
+        return all(
+            isinstance(photo, ObjectPhoto) and all(one.mask is None for one in photo.objects) for photo in self.photos
+        )
+
+
+def choose_objects(photos: LabelledPhotos, objects: str) -> LabelledPhotos:
+    """The photos with the objects that take part; photos without any are left out, as COCO's without objects are.
+
+    Args:
+        photos: the photos; where a region is a mask of all that has a name, they stay as they are.
+        objects: ``clear``, without difficult objects and crowds; ``all``, as in torchray's pointing game, where those
+            are part of the region, and a name is left out only if all of its objects are difficult; or ``single``,
+            the photos with exactly one object, which is clear.
+
+    Raises:
+        ValueError: there is no such choice, no photo is left, or single objects are wanted of masks of classes.
+    """
+    if objects not in OBJECTS:
+        raise ValueError(f"objects must be {', '.join(OBJECTS[:-1])} or {OBJECTS[-1]}, got {objects!r}")
+    names: list[str] = []
+    chosen: list[LabelledPhoto] = []
+    for name, photo in zip(photos.names, photos.photos, strict=True):
+        if isinstance(photo, ObjectPhoto):
+            photo = replace(photo, objects=photo.chosen(objects))
+            if not photo.objects:
+                continue
+        elif objects == "single":
+            raise ValueError(f"{photos.folder}: objects=single needs objects, but these are masks of classes")
+        names.append(name)
+        chosen.append(photo)
+    if not chosen:
+        raise ValueError(f"{photos.folder}: no photo is left with objects={objects}")
+    title = f"{photos.title}, single objects" if objects == "single" else photos.title
+    return replace(photos, names=names, photos=tuple(chosen), title=title)
 
 
 def ade20k_photos(path: str) -> LabelledPhotos:
@@ -137,42 +198,6 @@ def clothing_photos(path: str) -> LabelledPhotos:
     return _masked_photos("clothing", folder, kept)
 
 
-def voc_photos(path: str, title: str) -> LabelledPhotos:
-    """Read photos of PASCAL VOC: a folder ``images``, and ``boxes.csv``, a box a line.
-
-    Its columns are image, width, height, class, xmin, ymin, xmax, ymax and difficult. As in VOC's own files, corners
-    are counted from 1 and inclusive. Difficult objects are left out, and with them photos that have no others.
-
-    Args:
-        path: the folder.
-        title: the name of the photos.
-
-    Raises:
-        ValueError: a file or folder is missing or malformed.
-    """
-    folder = Path(path).expanduser()
-    table = folder / "boxes.csv"
-    columns = ("width", "height", "class", "xmin", "ymin", "xmax", "ymax", "difficult")
-    sizes: dict[str, Size] = {}
-    boxes: dict[str, dict[str, list[list[int]]]] = {}
-    for number, row in rows(table, *columns):
-        try:
-            width, height, x1, y1, x2, y2, is_difficult = (int(row[name]) for name in columns if name != "class")
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{table}, line {number}: {error}") from None
-        if not is_difficult:
-            sizes[row["image"]] = (height, width)
-            name = VOC_NAMES.get(row["class"], row["class"])
-            boxes.setdefault(row["image"], {}).setdefault(name, []).append([x1 - 1, y1 - 1, x2, y2])
-    photos = [
-        BoxedPhoto(
-            folder / "images" / image, sizes[image], {name: _boxes(table, found) for name, found in named.items()}
-        )
-        for image, named in sorted(boxes.items())
-    ]
-    return _labelled_photos(title, folder / "images", photos)
-
-
 def boxed_photos(path: str, boxes: str) -> LabelledPhotos:
     """Read photos of a folder with boxes in a JSON file, which names the data.
 
@@ -185,31 +210,38 @@ def boxed_photos(path: str, boxes: str) -> LabelledPhotos:
     folder, file = Path(path).expanduser(), Path(boxes).expanduser()
     try:
         photos = [
-            BoxedPhoto(
+            ObjectPhoto(
                 folder / name,
                 (int(photo["height"]), int(photo["width"])),
-                {str(photo["phrase"]): _boxes(file, [photo["box"]])},
+                (NamedObject(str(photo["phrase"]), check_box(file, *photo["box"])),),
             )
             for name, photo in _read_json(file)["photos"].items()
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: expected photos, each with its phrase, width, height and box: {error!r}") from None
-    return _labelled_photos(file.stem, folder, photos)
+    return labelled_photos(file.stem, folder, photos)
 
 
 def _masked_photos(title: str, folder: Path, names: Mapping[int, str]) -> LabelledPhotos:
     masks = sorted((folder / "masks").glob("*.png"))
     photos = [MaskedPhoto(folder / "images" / f"{mask.stem}.jpg", mask, names) for mask in masks]
-    return _labelled_photos(title, folder / "images", photos)
+    return labelled_photos(title, folder / "images", photos)
 
 
-def _labelled_photos(title: str, folder: Path, photos: Sequence[LabelledPhoto]) -> LabelledPhotos:
+def labelled_photos(
+    title: str, folder: Path, photos: Sequence[LabelledPhoto], *, categories: tuple[str, ...] = ()
+) -> LabelledPhotos:
+    """Photos of a folder, all of which have to be there.
+
+    Raises:
+        ValueError: there is no photo, or one is missing.
+    """
     if not photos:
         raise ValueError(f"{folder}: no photo with a named region")
     if missing := [photo.path for photo in photos if not photo.path.is_file()]:
         raise ValueError(f"{missing[0]}: no such photo; {len(missing)} of {len(photos)} are missing")
     names = [photo.path.relative_to(folder).as_posix() for photo in photos]
-    return LabelledPhotos(folder, names, title=title, photos=tuple(photos))
+    return LabelledPhotos(folder, names, title=title, photos=tuple(photos), categories=categories)
 
 
 def _ade20k_name(names: str) -> str:
@@ -219,11 +251,19 @@ def _ade20k_name(names: str) -> str:
     return next(compound, names.split(";")[0])
 
 
-def _boxes(file: Path, corners: Sequence[Sequence[float]]) -> Tensor:
-    boxes = torch.tensor(corners, dtype=torch.float32)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not (boxes[:, :2] < boxes[:, 2:]).all():
-        raise ValueError(f"{file}: expected boxes x1 y1 x2 y2 with x1 < x2 and y1 < y2, got {corners}")
-    return boxes
+def check_box(file: Path, *corners: float) -> tuple[float, float, float, float]:
+    """The corners of a box; raises ValueError, which names the file, where they are not four, or in another order."""
+    if len(corners) != 4 or not (corners[0] < corners[2] and corners[1] < corners[3]):
+        raise ValueError(f"{file}: expected boxes x1 y1 x2 y2 with x1 < x2 and y1 < y2, got {list(corners)}")
+    return corners
+
+
+def _region(objects: Sequence[NamedObject], size: Size) -> Tensor:
+    """The mask (H, W), or the boxes (N, 4), of objects with the same name."""
+    masks = [one.mask(size) for one in objects if one.mask is not None]
+    if masks:
+        return torch.stack(masks).any(0)
+    return torch.tensor([one.box for one in objects], dtype=torch.float32)
 
 
 def _check_size(file: Path, annotated: tuple[int, ...], size: Size) -> None:

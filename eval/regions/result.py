@@ -13,6 +13,7 @@ from eval.result import CHECKED, Count, FirstBoxErrors, Measured, Provenance, Re
 from eval.saving import Form
 
 FORMAT: Final = 1
+ALPHAS: Final = tuple(step / 2 for step in range(21))  # from which α of `DominantObjects` is chosen
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -54,6 +55,7 @@ class RegionPointing:
     centre: Share  # over pairs
     centre_name_mean: Share
     names: Annotated[dict[str, NameScores], Field(min_length=1)]  # in alphabetical order
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # pixels around a region that hit it, too
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -72,6 +74,16 @@ class RegionBoxes:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DominantObjects:
+    """How often the box around the attention above α times its mean has an IoU below .5 with the objects of a name."""
+
+    alpha: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+    chosen_on: Count | None  # number of other photos on which α was chosen; None where it was given
+    error: Measured  # over pairs
+    errors: dict[str, Share]  # for each of `ALPHAS`, on the measured pairs
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RegionResult:
     """All that ``python -m eval.regions`` measured of one method on photos with named regions."""
 
@@ -79,7 +91,9 @@ class RegionResult:
     name: Annotated[str, Field(min_length=1)]  # of the method without its proposals, such as "c-MWP"
     manifest: RegionManifest
     pointing: RegionPointing
+    difficult: RegionPointing | None = None  # the same for difficult pairs alone; None where there are none
     boxes: RegionBoxes | None = None  # None where regions are masks, or nothing was proposed
+    dominant: DominantObjects | None = None  # None where no box was drawn around attention
 
 
 _FORM = Form(TypeAdapter(RegionResult), FORMAT, "python -m eval.regions")

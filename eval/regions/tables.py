@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 INTRODUCTION = (
     "Photos whose regions have names, at their real resolution; each photo is asked for each name of its regions, as "
     "a phrase. Pointing is the share of these pairs whose greatest attention lies in the region of the name, without "
-    "tolerance. A name without a known word counts as missed. R@1 is the share of pairs whose first box has an IoU of "
-    ".5 or more with a box of the name. In per cent, with 95 % intervals over photos."
+    "tolerance. Difficult objects are left out. A name without a known word counts as missed. R@1 is the share of "
+    "pairs whose first box has an IoU of .5 or more with a box of the name. In per cent, with 95 % intervals over "
+    "photos."
 )
 ABOUT = {
     "ADE20K": "photos of ADE20K's validation set, of at most 512 pixels, with masks of 150 classes",
     "clothing": "street photos of 550 × 825 pixels with masks of clothing and hair; skin is left out",
-    "VOC2012 animal subset": "photos of VOC2012 that were chosen for animals and people, with the boxes of all objects "
-    "that are not difficult; they are not VOC07's",
+    "VOC2012 animal subset": "photos of VOC2012 that were chosen for animals and people, with boxes; they are not "
+    "VOC07's",
     "subjects": "photos of single things on tables, floors and lawns, of at most 640 pixels (Google's DreamBooth set, "
     "CC BY 4.0, photographers on Unsplash), each with one box that the project drew by eye, benchmarks/subjects.json",
 }
@@ -42,6 +43,13 @@ def print_region_result(console: "Console", result: RegionResult) -> None:
     if result.boxes is not None:
         cells = [with_interval(measured) for measured in _box_measures(result.boxes)]
         rows += [(head, cell, NONE) for head, cell in zip(BOX_HEADS, cells, strict=True)]
+    if (difficult := result.difficult) is not None:
+        rows += [
+            ("difficult pairs, pointing", with_interval(difficult.accuracy), percent(difficult.centre)),
+            ("mean of names", with_interval(difficult.name_mean), percent(difficult.centre_name_mean)),
+        ]
+    if (dominant := result.dominant) is not None:
+        rows.append((f"localisation error, α {dominant.alpha:g}", with_interval(dominant.error), NONE))
     heads = ("", "share (95 % interval)", "the photo's centre")
     print_table(console, Table(title, heads, tuple(rows)))
     if pointing.unknown:
@@ -54,20 +62,28 @@ def other_photos(results: Sequence[RegionResult]) -> str:
     Raises:
         ValueError: two results have the same name, photos and proposals.
     """
-    places = Counter((one.name, one.manifest.data.name, one.manifest.proposals) for one in results)
-    for (name, data, _), number in places.items():
-        if number > 1:
-            raise ValueError(f"{number} results of {name} on {data}: remove all but one, or name them with name=")
-    parts = [f"## Other photos\n\n{INTRODUCTION}\n", "".join(f"* {note}\n" for note in _notes(results))]
-    parts.append(titled_table(_pointing_table(results)))
+    check_distinct(results)
+    parts = [f"## Other photos\n\n{INTRODUCTION}\n", notes(results), titled_table(_pointing_table(results))]
     groups: dict[tuple[str, str], list[RegionResult]] = {}
     for result in results:
         if result.manifest.proposals is not None:
             groups.setdefault((result.manifest.data.name, result.manifest.proposals), []).append(result)
     parts += [titled_table(_boxes_table(data, proposals, group)) for (data, proposals), group in sorted(groups.items())]
-    parts.append("Commands:\n")
-    parts.append("".join(f"* `{result.manifest.command}`, {_origin(result)}\n" for result in results))
-    return "\n".join(parts)
+    return "\n".join([*parts, commands(results)])
+
+
+def check_distinct(results: Sequence[RegionResult]) -> None:
+    """Raise ValueError where two results of a section have the same name, photos and proposals."""
+    places = Counter((one.name, one.manifest.data.name, one.manifest.proposals) for one in results)
+    for (name, data, _), number in places.items():
+        if number > 1:
+            raise ValueError(f"{number} results of {name} on {data}: remove all but one, or name them with name=")
+
+
+def commands(results: Sequence[RegionResult]) -> str:
+    """Write the commands that the results come from, as a list."""
+    lines = "".join(f"* `{result.manifest.command}`, {_origin(result)}\n" for result in results)
+    return f"Commands:\n\n{lines}"
 
 
 def _pointing_table(results: Sequence[RegionResult]) -> Table:
@@ -111,19 +127,20 @@ def _box_measures(boxes: RegionBoxes) -> tuple[Measured, ...]:
     return (*recall, boxes.recall_at_1_iou_75, boxes.mean_iou, *errors)
 
 
-def _notes(results: Sequence[RegionResult]) -> list[str]:
-    """A line on each set of photos, and one on the names that each method does not know."""
+def notes(results: Sequence[RegionResult]) -> str:
+    """Write a list with a line on each set of photos, and one on the names that each method does not know."""
     lines: dict[str, list[str]] = {}
     for result in sorted(results, key=lambda one: one.manifest.data.name.casefold()):
         data, names = result.manifest.data, result.pointing.names
-        about = f" ({ABOUT[data.name]})" if data.name in ABOUT else ""
+        about = next((f" ({text})" for name, text in ABOUT.items() if data.name.startswith(name)), "")
         pairs = f"{count(data.photos)} photos, {count(data.pairs)} pairs of a photo and one of {len(names)} names"
         lines.setdefault(f"{data.name}: {pairs}{about}.", [])
         if unknown := result.pointing.unknown:
             missed = sum(names[name].pairs for name in unknown)
             line = f"{data.name}: not known, and missed, {count(missed)} pairs: {', '.join(unknown)}"
             lines.setdefault(line, []).append(result.name)
-    return [escape(f"{line} ({'; '.join(dict.fromkeys(names))})." if names else line) for line, names in lines.items()]
+    full = (f"{line} ({'; '.join(dict.fromkeys(names))})." if names else line for line, names in lines.items())
+    return "".join(f"* {escape(line)}\n" for line in full)
 
 
 def _origin(result: RegionResult) -> str:
