@@ -215,17 +215,18 @@ def test_difficult_names_are_small_and_have_company():
 def test_a_list_of_difficult_pairs_is_read(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("1\t0\t1\n2\t1\t1\n")
-    difficult = read_difficult(str(path), ["cat", "dog"])
+    photos = LabelledPhotos(tmp_path, ["folder/1.jpg", "2.jpg"], categories=("cat", "dog"))
+    difficult = read_difficult(str(path), photos)
     assert difficult.names("folder/1.jpg") == {"dog"}
     assert difficult.names("2.jpg") == {"cat", "dog"}
-    with pytest.raises(ValueError, match=r"list\.txt: no line for the photo 3"):
-        difficult.names("3.jpg")
-    with pytest.raises(ValueError, match=r"line 1: expected a photo and 3 times 0 or 1"):
-        read_difficult(str(path), ["cat", "dog", "cow"])
+    with pytest.raises(ValueError, match=r"list\.txt: no line for 1 of 2 photos, such as 3\.jpg"):
+        read_difficult(str(path), replace(photos, names=["1.jpg", "3.jpg"]))
+    with pytest.raises(ValueError, match="line 1: expected a photo and 3 times 0 or 1"):
+        read_difficult(str(path), replace(photos, categories=("cat", "dog", "cow")))
     with pytest.raises(ValueError, match="a list of difficult pairs needs data=voc"):
-        read_difficult(str(path), [])
+        read_difficult(str(path), replace(photos, categories=()))
     with pytest.raises(ValueError, match=r"none\.txt: cannot be read"):
-        read_difficult(str(tmp_path / "none.txt"), ["cat"])
+        read_difficult(str(tmp_path / "none.txt"), photos)
 
 
 def one_photo(folder, *objects):

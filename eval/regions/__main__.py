@@ -122,7 +122,7 @@ def read_plan(settings: Any, photos: "LabelledPhotos") -> "Plan":
     difficult, alpha, held_out = settings.pointing.difficult, settings.dominant.alpha, settings.dominant.held_out
     rules = Rules(
         tolerance=settings.pointing.tolerance,
-        difficult=None if difficult is None else read_difficult(difficult, photos.categories),
+        difficult=None if difficult is None else read_difficult(difficult, photos),
         square=settings.square,
         has_alphas=alpha is not None,
     )

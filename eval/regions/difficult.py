@@ -1,13 +1,13 @@
 """The difficult pairs of a photo and a name in the pointing game (paper, 6.1.1): by its two rules, or from a list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from eval.regions.photos import Size
+from eval.regions.photos import LabelledPhotos, Size
 
 LARGEST = 0.25  # share of the photo that a difficult name's objects cover less than
 
@@ -16,15 +16,11 @@ LARGEST = 0.25  # share of the photo that a difficult name's objects cover less 
 class DifficultList:
     """The difficult names of each photo, as a list has them."""
 
-    path: Path
     by_photo: Mapping[str, frozenset[str]]  # by the name of the photo's file without its folder and ending
 
     def names(self, photo: str) -> frozenset[str]:
-        """The difficult names of a photo; raises ValueError where the list does not have it."""
-        try:
-            return self.by_photo[Path(photo).stem]
-        except KeyError:
-            raise ValueError(f"{self.path}: no line for the photo {Path(photo).stem}") from None
+        """The difficult names of a photo that the list has."""
+        return self.by_photo[Path(photo).stem]
 
 
 def difficult_names(regions: Mapping[str, Tensor], size: Size) -> frozenset[str]:
@@ -37,16 +33,17 @@ def difficult_names(regions: Mapping[str, Tensor], size: Size) -> frozenset[str]
     return frozenset(name for name, region in regions.items() if _area(region) < LARGEST * size[0] * size[1])
 
 
-def read_difficult(path: str, categories: Sequence[str]) -> DifficultList:
-    """Read a list of difficult pairs as torchray has those of the paper's authors.
+def read_difficult(path: str, photos: LabelledPhotos) -> DifficultList:
+    """Read a list of the difficult pairs of photos, in the form in which torchray has that of the paper's authors.
 
     Each line has the name of a photo and, for each category in the order of the data, 1 where the pair is difficult and
     0 elsewhere, with tabs between them.
 
     Raises:
-        ValueError: there is no such file, a line has another form, or the data's categories have no order.
+        ValueError: there is no such file, a line has another form, the data's categories have no order, or a photo is
+            not in the list.
     """
-    file = Path(path).expanduser()
+    file, categories = Path(path).expanduser(), photos.categories
     if not categories:
         raise ValueError(f"{file}: a list of difficult pairs needs data=voc, voc_animals or coco")
     try:
@@ -59,7 +56,9 @@ def read_difficult(path: str, categories: Sequence[str]) -> DifficultList:
         if len(flags) != len(categories) or not {flag.strip() for flag in flags} <= {"0", "1"}:
             raise ValueError(f"{file}, line {number}: expected a photo and {len(categories)} times 0 or 1, with tabs")
         found[photo] = frozenset(name for name, flag in zip(categories, flags, strict=True) if flag.strip() == "1")
-    return DifficultList(file, found)
+    if missing := [name for name in photos.names if Path(name).stem not in found]:
+        raise ValueError(f"{file}: no line for {len(missing)} of {len(photos.names)} photos, such as {missing[0]}")
+    return DifficultList(found)
 
 
 def _area(region: Tensor) -> float:

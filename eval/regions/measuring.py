@@ -81,8 +81,7 @@ def measure(
         rules: how the method is asked and judged.
 
     Raises:
-        ValueError: a photo or its regions cannot be read, there are no proposals for it, or it is not in the list of
-            difficult pairs.
+        ValueError: a photo or its regions cannot be read, or there are no proposals for it.
     """
     vocabulary = grounder.attention.vocabulary
     for file, photo in zip(photos.names, photos.photos, strict=True):

@@ -26,9 +26,9 @@ NETWORKS = (
 )
 TORCHRAY = (
     "torchray's numbers and the paper's differ by at most 1.5 for VGG16, a plain chain of layers, and by up to 4.4 for "
-    "ResNet50: torchray divides the signal of a residual sum by the sum before its activation and does not guard a "
-    "denominator of zero, starts from one at every position instead of the softmax over positions, and enlarges maps "
-    "by bilinear interpolation."
+    "ResNet50. What torchray does otherwise: it shares the signal of a residual sum in proportion to the sum before "
+    "its activation, without a guard where that is zero; it takes a NaN for the greatest value of a map; and it "
+    "enlarges maps by bilinear interpolation."
 )
 DOMINANT = (
     "One box for a category (paper, 6.2): photos are squeezed to squares for the network, and the answer is the "

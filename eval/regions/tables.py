@@ -26,6 +26,8 @@ ABOUT = {
     "clothing": "street photos of 550 × 825 pixels with masks of clothing and hair; skin is left out",
     "VOC2012 animal subset": "photos of VOC2012 that were chosen for animals and people, with boxes; they are not "
     "VOC07's",
+    "COCO train2017 subset": "the 98 of 100 photos of train2017 that have objects, with their masks; the ranker of "
+    "MCG, which takes no part here, learned from the same photos",
     "subjects": "photos of single things on tables, floors and lawns, of at most 640 pixels (Google's DreamBooth set, "
     "CC BY 4.0, photographers on Unsplash), each with one box that the project drew by eye, benchmarks/subjects.json",
 }
