@@ -128,7 +128,7 @@ def test_the_default_command_is_pinned():
     assert settings.attention.scoring == {
         "area_exponent": {"segments": 0.4, "boxes": 0.35},
         "area_exponent_by_kind": {"part": 0.2, "scene": -0.15, "object": 0.05},
-        "clothing_weight": 0.6,
+        "clothing_weight": 0.0,
     }
 
 

@@ -107,8 +107,8 @@ def _chosen_on(found: PhotoSet) -> str:
     is_same = found.label.startswith("part of val") and found.label in saved_statistics()
     photos = "these very photos" if is_same else "the 247 val photos of docs/results.md"
     return (
-        "The image sizes of `best`, what kinds of things add to its γ, the window of the default model and the weight "
-        f"of clothing were also chosen with the boxes of {photos}."
+        "The image sizes of `best`, what kinds of things add to its γ, and the window of the default model were also "
+        f"chosen with the boxes of {photos}."
     )
 
 
