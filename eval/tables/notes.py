@@ -30,8 +30,8 @@ TRAINING = (
     "train split and from tags of clothing, of scenes and of Corel's photos; rows of efficientnet_lite2_tags, from "
     "the mean of frozen features, those captions and Corel's keywords; average_pooling and phrase_contrast, as the "
     "default but with task.training.pooling=average, or task.training.contrast=5. None saw a box, and the paper's "
-    "network used no data of Flickr30k. The ranker of MCG's proposals learned from outlines in COCO and BSDS500, the edge network "
-    "from BSDS500."
+    "network used no data of Flickr30k. The ranker of MCG's proposals learned from outlines in COCO and BSDS500, the "
+    "edge network from BSDS500."
 )
 FEW_SHOT = "Settings chosen on boxed photos are few-shot supervision (Choe et al. 2020, wsolevaluation)."
 PAPER = (
