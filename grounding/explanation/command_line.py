@@ -13,6 +13,8 @@ from grounding.files import png_bytes, unused_names, write_file
 from grounding.messages import describe_failure, printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from grounding.explanation.records import Explanation
 
 log = logging.getLogger("explain")
@@ -55,7 +57,7 @@ def explain_all(settings: Any, folder: Path) -> int:
     }
     from rich.console import Console
 
-    from grounding.images import find_images
+    from grounding.images import find_images, load_image
 
     paths = find_images(images)
     console = Console()
@@ -70,8 +72,9 @@ def explain_all(settings: Any, folder: Path) -> int:
     failures = 0
     for path, name in zip(paths, unused_names(paths, folder), strict=True):
         try:
-            explanation = explainer(path, classes, top=settings.top)
-            write_explanation(path, explanation, used, folder / name)
+            photo = load_image(path)
+            explanation = explainer(photo, classes, top=settings.top)
+            write_explanation(path, photo, explanation, used, folder / name)
         except OSError:
             raise
         except Exception as error:  # of any type: libraries that decode photos raise many
@@ -84,20 +87,22 @@ def explain_all(settings: Any, folder: Path) -> int:
     return failures
 
 
-def write_explanation(path: Path, explanation: "Explanation", settings: dict[str, Any], target: Path) -> None:
+def write_explanation(
+    path: Path, photo: "Tensor", explanation: "Explanation", settings: dict[str, Any], target: Path
+) -> None:
     """Write the picture and the ``.npz`` file of a photo.
 
     Args:
         path: the path of the photo.
+        photo: (3, H, W), in [0, 1].
         explanation: its classes and their maps.
         settings: plain settings, which the ``.npz`` file records.
         target: the path of the files, without their suffix.
     """
     from grounding.explanation.picture import draw_explanation
     from grounding.explanation.records import npz_bytes
-    from grounding.images import load_image
 
-    picture = draw_explanation(load_image(path), explanation, title=printable(path.name))
+    picture = draw_explanation(photo, explanation, title=printable(path.name))
     write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
     write_file(target.with_name(f"{target.name}.npz"), npz_bytes(explanation, {"image": printable(path), **settings}))
 
