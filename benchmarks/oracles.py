@@ -40,10 +40,11 @@ from eval.predicting import known_words
 from eval.protocols import BoxProtocol
 from eval.records import Instance, Prediction
 from eval.result import RECALLS
-from eval.words import is_hit, peak
+from eval.words import is_hit
 from grounding import Grounder
 from grounding.files import write_file
 from grounding.maps import PhraseWords, WordAttention, phrase_map
+from grounding.peaks import peak
 from grounding.phrases import whole_phrase
 from grounding.records import Regions
 from grounding.scoring import rank_regions

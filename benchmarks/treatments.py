@@ -13,8 +13,9 @@ import sys
 
 from eval.flickr30k import find_photos, load_photo
 from eval.predicting import attend_phrases
-from eval.words import is_hit, peak
+from eval.words import is_hit
 from grounding import Grounder
+from grounding.peaks import peak
 
 SETTINGS = (("cmwp", "clamp"), ("cmwp", "compose"), ("mwp", "clamp"))
 

@@ -39,10 +39,11 @@ from torch import Tensor
 
 from eval.flickr30k import AnnotatedPhoto, find_photos, load_photo
 from eval.predicting import attend_phrases
-from eval.words import coverage, is_hit, peak, said_words, word_probabilities
+from eval.words import coverage, is_hit, said_words, word_probabilities
 from grounding import Grounder
 from grounding.files import write_file
 from grounding.maps import WordAttention
+from grounding.peaks import peak
 from grounding.phrases import noun_phrases, whole_phrase
 from grounding.records import Word
 from train.precision import mean_average_precision

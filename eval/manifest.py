@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.names import METHODS, PROPOSALS
+from eval.names import PROPOSALS
+from grounding.names import METHODS
 from grounding.quoting import PATHS
 
 PACKAGES = ("phrase-grounding", "torch", "timm", "spacy")

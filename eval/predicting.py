@@ -14,9 +14,9 @@ from eval.cache import load_tensors, save_tensors
 from eval.flickr30k import AnnotatedPhoto, load_photo
 from eval.records import Instance, Prediction, Predictions, group_entities
 from eval.result import Timing
-from eval.words import peak
 from grounding.digests import digest
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
+from grounding.peaks import peak
 from grounding.phrases import whole_phrase
 from grounding.pipeline import Grounder, propose_regions
 from grounding.records import Phrase, Regions, Word

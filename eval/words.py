@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from grounding.records import Word
-from grounding.scoring import enlarge
 from grounding.vocabulary import Vocabulary
 
 
@@ -60,17 +59,6 @@ def coverage(phrases: Sequence[Sequence[Word]], vocabulary: Vocabulary) -> float
     if not phrases:
         raise ValueError("no phrase to cover")
     return sum(bool(vocabulary.match(words)[0]) for words in phrases) / len(phrases)
-
-
-def peak(attention: Tensor, size: tuple[int, int]) -> tuple[int, int]:
-    """The pixel (y, x) of a photo of this size where its attention (h, w), enlarged, is greatest; the first of several.
-
-    Raises:
-        ValueError: attention is NaN somewhere.
-    """
-    if attention.isnan().any():
-        raise ValueError("attention is NaN")
-    return divmod(int(enlarge(attention, size).argmax()), size[1])
 
 
 def is_hit(point: tuple[float, float], region: Tensor, *, tolerance: float = 0) -> bool:

@@ -21,7 +21,6 @@ from eval.predicting import known_words
 from eval.regions.__main__ import evaluate
 from eval.regions.difficult import difficult_names, read_difficult
 from eval.regions.dominant import (
-    bright_box,
     choose_alpha,
     overlaps_by_alpha,
     read_held_out,
@@ -43,6 +42,7 @@ from eval.regions.result import (
 )
 from eval.regions.scores import Plan
 from grounding.attention import Centre
+from grounding.peaks import bright_box
 from grounding.quoting import quote_free_text
 from grounding.vocabulary import read_vocabulary
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from eval.words import (
     coverage,
     is_hit,
-    peak,
     said_words,
     word_probabilities,
 )
+from grounding.peaks import peak
 from grounding.records import Word
 from grounding.vocabulary import Vocabulary
 

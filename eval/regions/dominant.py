@@ -12,6 +12,7 @@ from eval.metrics import bootstrap, shares
 from eval.regions.photos import Size
 from eval.regions.result import ALPHAS, DominantObjects
 from eval.result import Measured
+from grounding.peaks import bright_box, dominant_box
 from grounding.scoring import enlarge
 
 CORRECT = 0.5  # IoU of a correct box
@@ -28,23 +29,10 @@ def overlaps_by_alpha(attention: Tensor | None, region: Tensor, size: Size) -> t
     if attention is None or attention.isnan().any():
         return (0.0,) * len(ALPHAS)
     enlarged = enlarge(attention, size)
-    mean = float(enlarged.double().mean())
     truth = bright_box(region.float(), 0)[None] if region.dtype == torch.bool else region
-    boxes = torch.stack([bright_box(enlarged, alpha * mean) for alpha in ALPHAS])
+    boxes = torch.stack([dominant_box(enlarged, alpha) for alpha in ALPHAS])
     best = box_iou(boxes.double(), truth.double()).nan_to_num(nan=0.0).amax(1)
     return tuple(best.tolist())
-
-
-def bright_box(image: Tensor, threshold: float) -> Tensor:
-    """The tightest box (4,) around all pixels of an image (H, W) above a threshold; zeros where there are none.
-
-    >>> bright_box(torch.tensor([[0.0, 0, 0], [0, 2, 1], [0, 0, 0]]), 0.5)
-    tensor([1., 1., 3., 2.])
-    """
-    rows, columns = ((image.amax(axis) > threshold).nonzero()[:, 0] for axis in (1, 0))
-    if not len(rows):
-        return torch.zeros(4)
-    return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
 
 
 def errors_by_alpha(overlaps: Sequence[Sequence[float]]) -> list[float]:

@@ -13,9 +13,10 @@ from eval.records import Instance, Prediction
 from eval.regions.difficult import DifficultList, difficult_names
 from eval.regions.dominant import overlaps_by_alpha
 from eval.regions.photos import LabelledPhotos, Size
-from eval.words import is_hit, peak
+from eval.words import is_hit
 from grounding.images import load_image, stretch
 from grounding.kinds import kind_of
+from grounding.peaks import peak
 from grounding.pipeline import Grounder, Scoring, propose_regions
 from grounding.records import Regions
 from grounding.scoring import rank_regions

@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.names import METHODS, PROPOSALS
+from eval.names import PROPOSALS
 from eval.published import PaperRow, published
 from eval.result import BoxScores, Measured, MeasuredPhotos, Result, Subset
 from eval.tables.cells import count
+from grounding.names import METHODS
 
 HEADLINE = "zhang18"  # the preset of Tables 6 and 7
 
