@@ -1,6 +1,10 @@
-"""``python -m eval``: score a method on phrases whose boxes people drew."""
+"""``python -m eval``: score a method on phrases whose boxes people drew.
+
+Experiments on photos whose regions have names, such as ``experiment=table1``, are handed over to `eval.regions`.
+"""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
+from eval.names import REGION_EXPERIMENTS
 from eval.settings import EvalSettings
 from grounding.command_line import attempt, run_command
 from grounding.config import CONFIG_DIR, build_part, plain_settings
@@ -30,7 +35,12 @@ log = logging.getLogger("eval")
 
 def main() -> None:
     """The command line."""
-    run_command(run, "eval_settings", EvalSettings)
+    if any(argument in map("experiment={}".format, REGION_EXPERIMENTS) for argument in sys.argv[1:]):
+        from eval.regions.__main__ import main as measure_regions
+
+        measure_regions()
+    else:
+        run_command(run, "eval_settings", EvalSettings)
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="eval", version_base="1.3")
@@ -77,7 +87,7 @@ def evaluate(settings: Any, typed: Typed, folder: Path) -> bool:
     from eval.scores import count_known, score_presets, summarise_reached
     from eval.sources import open_source
 
-    source = open_source(settings, typed.choices, grid=rules.gammas)
+    source = open_source(settings, typed.choices, typed.overrides, grid=rules.gammas)
     instances = find_instances(photos)
     measured = describe_photos(
         photos, instances, name=typed.choices["data"], entities_folder=Path(settings.data.entities).expanduser()

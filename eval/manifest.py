@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.names import PROPOSALS
+from eval.names import PROPOSALS, TYPED
 from grounding.names import METHODS
 from grounding.quoting import PATHS
 
@@ -69,10 +69,10 @@ def name_of_proposals(choice: str, settings: Mapping[str, Any], stored: Mapping[
     return choice if count in (None, 500) or choice.endswith(str(count)) else f"{choice}_{count}"
 
 
-def title(attention: str, proposals: str | None, *differences: str) -> str:
+def title(attention: str, proposals: str | None, *differences: str, typed: Sequence[str] = ()) -> str:
     """The name of a result as in the paper's tables, such as "c-MWP (MCG)"; without attention, "MCG_base".
 
-    Without proposals, it is the name of the attention alone.
+    Without proposals, it is the name of the attention alone, and what was typed follows it.
 
     Differences from the usual settings come first, so that the name is none of the paper's any more.
 
@@ -80,12 +80,33 @@ def title(attention: str, proposals: str | None, *differences: str) -> str:
     'c-MWP (MCG)'
     >>> title("cmwp", "edge_boxes", "googlenet", "clothing 0.6")
     'googlenet, clothing 0.6, c-MWP (EB)'
+    >>> title("cmwp", None, "googlenet", typed=["maxpool3"])
+    'googlenet, c-MWP, maxpool3'
     """
     if proposals is None:
-        return ", ".join((*differences, METHODS.get(attention, attention)))
+        return ", ".join((*differences, METHODS.get(attention, attention), *typed))
     paper_proposals = PROPOSALS.get(proposals, proposals)
     if attention == "proposal_order":
         usual = f"{paper_proposals}_base"
     else:
         usual = f"{METHODS.get(attention, attention)} ({paper_proposals})"
-    return ", ".join((*differences, usual))
+    return ", ".join((*differences, *typed, usual))
+
+
+def typed_settings(overrides: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
+    """The settings of `TYPED` among what was typed, as the name of a result tells them.
+
+    Args:
+        overrides: the settings as they were typed.
+        without: settings of the model that take no part.
+
+    >>> typed_settings(["attention=cmwp", "model.layer=maxpool3", "model.window=null"])
+    ['maxpool3', 'no window']
+    """
+    typed = {name.lstrip("+"): value.strip("'") for name, _, value in (each.partition("=") for each in overrides)}
+    return [
+        "no window" if value == "null" else TYPED[name].format(value)
+        for name, value in typed.items()
+        if name in TYPED and name.removeprefix("model.") not in without
+        if value != "null" or name == "model.window"  # elsewhere, null is the usual
+    ]

@@ -1,14 +1,14 @@
 """The method that a command measures: a grounder, its name, and all that its answers depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.manifest import name_of_proposals, title
+from eval.manifest import name_of_proposals, title, typed_settings
 from eval.names import DEFAULT_MODEL
-from grounding.config import GrounderSettings, grounder_settings
-from grounding.digests import digest
+from grounding.config import GrounderSettings, grounder_settings, part_modules
+from grounding.digests import ROOT, code_digest, digest
 from grounding.pipeline import Grounder
 from proposals import Stored
 
@@ -33,14 +33,36 @@ class Method:
         """A digest of the settings, γ aside, and of the weights."""
         return digest(self.model, self.settings, *self.weights)
 
+    @property
+    def maps_key(self) -> str:
+        """A digest of all that attention maps depend on, the photo aside: code, settings and weights."""
+        code = code_digest("grounding.maps", *part_modules(self.built.attention))
+        return digest(code, self.built.attention, self.settings["model"], *self.weights)
 
-def open_method(settings: Any, choices: Mapping[str, str | None]) -> Method:
+    @property
+    def predictions_key(self) -> str:
+        """A digest of all that predictions depend on, γ aside: maps, code, proposals with weights, and scoring."""
+        weights = {path.name: path.read_bytes() for path in sorted((ROOT / "proposals" / "weights").iterdir())}
+        return digest(
+            self.maps_key,
+            code_digest("eval.predicting", *part_modules(self.built.proposals)),
+            self.built.proposals,
+            _named_files(self.built.proposals),
+            weights if self.stored is None else self.stored,
+            self.built.overlap,
+            self.built.area_exponent_by_kind,
+            self.built.clothing_weight,
+        )
+
+
+def open_method(settings: Any, choices: Mapping[str, str | None], overrides: Sequence[str]) -> Method:
     """The method that the settings of a command describe.
 
     Args:
         settings: the settings of the command.
         choices: the option that each group of settings has, such as ``{"attention": "cmwp"}``; None for ``proposals``
             that propose nothing.
+        overrides: the settings as they were typed, some of which are part of the name.
 
     Raises:
         ValueError: a model or its proposals cannot be built from the settings.
@@ -52,10 +74,12 @@ def open_method(settings: Any, choices: Mapping[str, str | None]) -> Method:
     model = str(Path(built.model["checkpoint"]).name if choices["model"] == "checkpoint" else choices["model"])
     attention, option = str(choices["attention"]), choices["proposals"]
     proposals = None if option is None else name_of_proposals(option, built.proposals, stored)
-    differences = _differences(settings, built, model)
+    # Where attention is read elsewhere, such as at the pixels, the layer takes no part.
+    without = () if built.attention.get("at", "layer") == "layer" else ("layer",)
+    differences, typed = _differences(settings, built, model), typed_settings(overrides, without=without)
     used = {
         "attention": built.attention,
-        "model": classifier.settings(),
+        "model": {name: value for name, value in classifier.settings().items() if name not in without},
         "proposals": None if option is None else _proposal_settings(built.proposals, stored),
         "area_exponent_by_kind": built.area_exponent_by_kind,
         "overlap": built.overlap,
@@ -65,8 +89,8 @@ def open_method(settings: Any, choices: Mapping[str, str | None]) -> Method:
         grounder=grounder,
         built=built,
         stored=stored,
-        name=settings.name or title(attention, proposals, *differences),
-        attention_name=settings.name or title(attention, None, *differences),
+        name=settings.name or title(attention, proposals, *differences, typed=typed),
+        attention_name=settings.name or title(attention, None, *differences, typed=typed),
         model=model,
         attention=attention,
         proposals=proposals,
@@ -81,6 +105,18 @@ def _proposal_settings(settings: dict[str, Any], stored: dict[str, Any] | None) 
     counts = [each["count"] for each in (computed_with, settings) if each.get("count")]
     kept = {name: value for name, value in computed_with.items() if name != "device"}
     return kept | {"count": min(counts, default=None)}
+
+
+def _named_files(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that identify the content of named files: size and time of change for data, all bytes for weights."""
+    paths = {name: Path(value).expanduser() for name, value in settings.items() if isinstance(value, str)}
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        if name == "path" and path.exists():
+            found[name] = [path.stat().st_size, path.stat().st_mtime_ns]
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
 
 
 def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str]:

@@ -12,8 +12,8 @@ from eval.methods import open_method
 from eval.predicting import Predictor
 from eval.predictions import read_predictions
 from eval.records import Instance, Prediction, Predictions
-from grounding.config import GrounderSettings, part_modules, plain_settings
-from grounding.digests import ROOT, code_digest, digest
+from grounding.config import plain_settings
+from grounding.digests import digest
 from grounding.pipeline import Grounder, propose_regions
 from grounding.scoring import AreaExponents
 
@@ -149,37 +149,36 @@ class FileSource:
         return Predictions({None: scored.predictions})
 
 
-def open_source(settings: Any, choices: Mapping[str, str], *, grid: tuple[float, ...]) -> Source:
+def open_source(
+    settings: Any, choices: Mapping[str, str], overrides: Sequence[str], *, grid: tuple[float, ...]
+) -> Source:
     """The source that the settings of ``python -m eval`` describe.
 
     Args:
         settings: the settings of the command.
         choices: the option that each group of settings has, such as ``{"attention": "cmwp"}``.
+        overrides: the settings as they were typed.
         grid: the γ to choose from.
 
     Raises:
         ValueError: a model or its proposals cannot be built from the settings.
     """
     if settings.predictions is None:
-        return _open_model(settings, choices, grid)
+        return _open_model(settings, choices, overrides, grid)
     path = Path(settings.predictions).expanduser()
     name = settings.name or path.stem
     origin = Origin(name=name, identity=digest(name, str(path.absolute())), settings={}, predictions=path.name)
     return FileSource(path=path, origin=origin, first=settings.first)
 
 
-def _open_model(settings: Any, choices: Mapping[str, str], grid: tuple[float, ...]) -> ModelSource:
-    method = open_method(settings, choices)
+def _open_model(
+    settings: Any, choices: Mapping[str, str], overrides: Sequence[str], grid: tuple[float, ...]
+) -> ModelSource:
+    method = open_method(settings, choices, overrides)
     built, grounder = method.built, method.grounder
     chooser = digest(method.digest, plain_settings("presets", settings.presets)[settings.choose_by])[:8]
     given = settings.scoring.area_exponent
     output = Path(settings.output).expanduser()
-    maps_key = digest(
-        code_digest("grounding.maps", *part_modules(built.attention)),
-        built.attention,
-        grounder.attention.classifier.settings(),
-        *method.weights,
-    )
     origin = Origin(
         name=method.name,
         identity=digest(method.digest, None if given is None else built.area_exponents, grid),
@@ -196,33 +195,6 @@ def _open_model(settings: Any, choices: Mapping[str, str], grid: tuple[float, ..
         grid=grid,
         gamma_file=GammaFile(output / "gammas.json", gamma_key),
         entities=Path(settings.data.entities).expanduser(),
-        maps=output / "maps" / maps_key,
-        predictions=output / "predictions" / _predictions_key(maps_key, built, method.stored),
+        maps=output / "maps" / method.maps_key,
+        predictions=output / "predictions" / method.predictions_key,
     )
-
-
-def _predictions_key(maps_key: str, built: GrounderSettings, stored: dict[str, Any] | None) -> str:
-    """A digest of all that predictions depend on, γ aside: maps, code, proposals with their weights, and scoring."""
-    weights = {path.name: path.read_bytes() for path in sorted((ROOT / "proposals" / "weights").iterdir())}
-    return digest(
-        maps_key,
-        code_digest("eval.predicting", *part_modules(built.proposals)),
-        built.proposals,
-        _named_files(built.proposals),
-        weights if stored is None else stored,
-        built.overlap,
-        built.area_exponent_by_kind,
-        built.clothing_weight,
-    )
-
-
-def _named_files(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that identify the content of named files: size and time of change for data, all bytes for weights."""
-    paths = {name: Path(value).expanduser() for name, value in settings.items() if isinstance(value, str)}
-    found: dict[str, Any] = {}
-    for name, path in paths.items():
-        if name == "path" and path.exists():
-            found[name] = [path.stat().st_size, path.stat().st_mtime_ns]
-        elif path.is_file():
-            found[name] = path.read_bytes()
-    return found

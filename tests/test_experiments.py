@@ -59,7 +59,7 @@ def test_the_head_of_every_experiment_says_how_it_is_run(name):
 
 @pytest.mark.parametrize("name", ["pointing_game", "dominant_objects"])
 def test_experiments_of_regions_show_the_network_photos_of_224_pixels(name):
-    settings = composed(f"experiment={name}", "model=googlenet", config="regions")
+    settings = composed(f"experiment={name}", "model=googlenet", "data=voc", "data.path=x", config="regions")
     assert (settings.model.short_side, settings.model.window, settings.model.layer) == (224, 7, "maxpool2")
     assert (settings.objects, settings.pointing.tolerance, settings.square, settings.dominant.alpha) == {
         "pointing_game": ("all", 15, False, None),

@@ -216,10 +216,9 @@ def test_the_pages_in_the_repository_are_those_that_the_command_writes():
         pytest.skip("README.md has no block of results yet")
     results = read_results(ROOT / "eval" / "results")
     assert readme == replace_block(readme, readme_block(results))
-    assert (ROOT / "LEADERBOARD.md").read_text(encoding="utf-8") == leaderboard(results)
-    regions = ROOT / "eval" / "region_results"
-    page = results_page(results, read_region_results(regions) if regions.is_dir() else ())
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == page
+    regions = read_region_results(ROOT / "eval" / "region_results")
+    assert (ROOT / "LEADERBOARD.md").read_text(encoding="utf-8") == leaderboard(results, regions)
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(results, regions)
 
 
 def test_without_results_the_command_says_what_to_run_first(tmp_path):

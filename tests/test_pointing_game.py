@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 from command_settings import composed
-from example_results import measured
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from small_flickr30k import small_classifier, small_grounder
 
 import grounding
-from eval.leaderboard.results_page import results_page
 from eval.predicting import known_words
 from eval.regions.__main__ import evaluate
 from eval.regions.difficult import difficult_names, read_difficult
@@ -28,16 +26,9 @@ from eval.regions.dominant import (
 )
 from eval.regions.measuring import Rules, measure
 from eval.regions.objects import category_phrases, coco_photos, imagenet_photos, voc_photos
-from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.photos import LabelledPhotos, NamedObject, ObjectPhoto, ade20k_photos, choose_objects
 from eval.regions.result import (
     ALPHAS,
-    DominantObjects,
-    NameScores,
-    RegionData,
-    RegionManifest,
-    RegionPointing,
-    RegionResult,
     read_region_results,
 )
 from eval.regions.scores import Plan
@@ -237,12 +228,18 @@ def one_photo(folder, *objects):
 def test_points_within_the_tolerance_hit(tmp_path):
     """The centre, the pixel (15, 20), is 10 pixels right of the man's last column, and 10 below the cat's last row."""
     photos = one_photo(tmp_path, NamedObject("a man", (0, 10, 11, 20)), NamedObject("a cat", (20, 0, 21, 6)))
+
+    def measured_with(tolerance):
+        rules = Rules(tolerance=tolerance)
+        (answers,) = measure(small_grounder(Centre), photos, with_boxes=False, rules=rules, kept=tmp_path / "kept")
+        return answers
+
     for tolerance, is_hit in ((10, False), (10.5, True)):
-        ((man, cat),) = measure(small_grounder(Centre), photos, with_boxes=False, rules=Rules(tolerance=tolerance))
+        man, cat = measured_with(tolerance)
         assert (man.is_centre_hit, cat.is_centre_hit) == (is_hit, is_hit)
         assert (man.is_difficult, cat.is_difficult) == (True, True)
     for tolerance, is_hit in ((0, False), (12, True)):  # the greatest attention is at the centre, but for a pixel
-        ((man, cat),) = measure(small_grounder(Centre), photos, with_boxes=False, rules=Rules(tolerance=tolerance))
+        man, cat = measured_with(tolerance)
         assert (man.is_hit, cat.is_hit) == (is_hit, is_hit)
     with pytest.raises(ValueError, match=r"pointing\.tolerance must be a number of pixels, at least 0, got -1"):
         Rules(tolerance=-1)
@@ -252,7 +249,8 @@ def test_nan_points_nowhere_and_bounds_nothing(tmp_path, monkeypatch):
     photos = one_photo(tmp_path, NamedObject("a man", (0, 0, 40, 30)))
     nan = torch.full((3, 4), math.nan)
     monkeypatch.setattr("eval.regions.measuring.attend_phrases", lambda attention, image, texts: [nan] * len(texts))
-    ((man,),) = measure(small_grounder(Centre), photos, with_boxes=False, rules=Rules(tolerance=15, has_alphas=True))
+    rules = Rules(tolerance=15, has_alphas=True)
+    ((man,),) = measure(small_grounder(Centre), photos, with_boxes=False, rules=rules, kept=tmp_path / "kept")
     assert not man.is_hit
     assert man.overlaps == (0.0,) * len(ALPHAS)
 
@@ -270,6 +268,7 @@ def test_photos_are_squeezed_to_squares_where_that_is_wanted(tmp_path, monkeypat
                 one_photo(tmp_path, NamedObject("a man", (0, 0, 40, 30))),
                 with_boxes=False,
                 rules=Rules(square=square),
+                kept=tmp_path / "kept",
             )
         )
     assert shapes == [(3, 30, 40), (3, 30, 30)]
@@ -347,7 +346,7 @@ def command(tmp_path, monkeypatch):
         settings = composed(*quote_free_text([*words, f"output={tmp_path / 'out'}"]), config="regions")
         choices = {"data": "voc_animals", "model": "checkpoint", "attention": "cmwp", "proposals": None}
         assert evaluate(settings, choices, words, tmp_path)
-        (result,) = read_region_results(tmp_path / "out")
+        (result,) = read_region_results(tmp_path / "out" / "results")
         return result
 
     return run
@@ -377,47 +376,3 @@ def test_dominant_objects_are_scored_on_photos_that_are_not_held_out(command, ta
     assert "localisation error" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"dominant\.alpha=chosen needs"):
         command(*words)
-
-
-def example(name="c-MWP", data="COCO", *, dominant=None, tolerance=15.0):
-    names = {"cat": NameScores(pairs=3, accuracy=0.5, is_known=True)}
-    pointing = RegionPointing(
-        accuracy=measured(0.8),
-        name_mean=measured(0.7),
-        centre=0.4,
-        centre_name_mean=0.3,
-        names=names,
-        tolerance=tolerance,
-    )
-    manifest = RegionManifest(
-        command=f"python -m eval.regions data={data}",
-        commit="abc1234",
-        date="2026-11-25",
-        versions={},
-        identity="0123456789abcdef",
-        data=RegionData(name=data, photos=3, pairs=4, digest="d"),
-        model="tags",
-        attention="cmwp",
-        proposals=None,
-        settings={},
-    )
-    difficult = replace(pointing, name_mean=measured(0.6), centre_name_mean=0.2)
-    return RegionResult(name=name, manifest=manifest, pointing=pointing, difficult=difficult, dominant=dominant)
-
-
-def test_the_page_has_the_game_and_dominant_objects_beside_what_was_published():
-    errors = {f"{alpha:g}": 0.5 for alpha in ALPHAS}
-    dominant = DominantObjects(alpha=1.5, chosen_on=33, error=measured(0.4), errors=errors)
-    results = [example(), example("MWP", "VOC"), example("MWP", "singles", dominant=dominant), example(tolerance=0.0)]
-    game, objects = pointing_game(results[:2]), dominant_objects(results[2:3])
-    assert "lies less than 15 pixels from" in game
-    assert "| c-MWP | 70.0 (68.0–72.0) | 60.0 (58.0–62.0) | – | – |" in game
-    assert "| the photo's centre | 30.0 | 20.0 | 30.0 | 20.0 |" in game
-    assert "| c-MWP | 78.7/61.7 | 80.0/66.8 | 85.1/72.3 | 89.2/81.3 |" in game
-    assert "| extremal perturbation | 88.0/76.1 | – | 51.5/45.9 | – |" in game
-    assert "| MWP | singles | 4 | 1.5 | 33 | 40.0 (38.0–42.0) |" in objects
-    assert "| Feedback Net (Cao et al. 2015, from their paper) | – | 38.8 |" in objects
-    page = results_page([], results)
-    assert [page.count(title) for title in ("## Other photos", "## Pointing game", "## Dominant objects")] == [1, 1, 1]
-    with pytest.raises(ValueError, match="2 results of c-MWP on COCO"):
-        pointing_game([example(), example()])

@@ -36,6 +36,7 @@ from eval.regions.result import (
 from eval.regions.scores import score_boxes, score_pointing
 from eval.regions.tables import other_photos
 from eval.result import FirstBoxErrors, Recall
+from eval.tables.section import section_markdown
 from grounding.attention import Centre
 from grounding.quoting import quote_free_text
 from grounding.records import Regions
@@ -148,7 +149,7 @@ def test_damaged_data_are_named(ade20k, boxed):
 
 def test_the_centre_of_attention_points_into_what_is_at_the_centre(boxed):
     photos = boxed_photos(str(boxed / "photos"), str(boxed / "things.json"))
-    (man,), (cat,), (unknown,) = measure(small_grounder(Centre), photos, with_boxes=True)
+    (man,), (cat,), (unknown,) = measure(small_grounder(Centre), photos, with_boxes=True, kept=boxed / "kept")
     assert (man.is_hit, cat.is_hit, unknown.is_hit) == (True, False, False)
     assert (man.is_centre_hit, cat.is_centre_hit, unknown.is_centre_hit) == (True, False, True)
     assert (man.is_known, cat.is_known, unknown.is_known) == (True, True, False)
@@ -162,7 +163,7 @@ def test_the_box_of_another_name_in_the_photo_is_a_wrong_instance(tmp_path):
     photos = LabelledPhotos(tmp_path, ["a.jpg"], photos=(ObjectPhoto(tmp_path / "a.jpg", SIZE, objects),))
     dog = torch.tensor([[20.0, 0, 40, 30]])
     grounder = small_grounder(Centre, propose=lambda image: Regions(dog, torch.ones(1)))
-    ((cat, dog),) = measure(grounder, photos, with_boxes=True)
+    ((cat, dog),) = measure(grounder, photos, with_boxes=True, kept=tmp_path / "kept")
     assert (cat.judged.outcome, dog.judged.outcome) == ("wrong_instance", "correct")
 
 
@@ -231,7 +232,7 @@ def test_a_result_survives_its_file(tmp_path):
 
 def test_the_page_has_a_row_for_each_method_and_a_table_for_each_set_of_boxes():
     results = [example(), example("c-MWP"), example(data="ADE20K", proposals=None, unknown=())]
-    page = other_photos(results)
+    page = section_markdown(other_photos(results))
     assert "| best | 80.0 (78.0–82.0) | 70.0 | 80.0 (78.0–82.0) | 70.0 |" in page
     assert "| c-MWP | – | – | 80.0 (78.0–82.0) | 70.0 |" in page
     assert "| the photo's centre | 40.0 | 30.0 | 40.0 | 30.0 |" in page
@@ -255,7 +256,7 @@ def command(tmp_path, monkeypatch):
         settings = composed(*quote_free_text(list(words)), config="regions")
         choices = {"data": data, "model": "checkpoint", "attention": "cmwp", "proposals": proposals}
         assert evaluate(settings, choices, words, tmp_path)
-        (result,) = read_region_results(tmp_path / "out")
+        (result,) = read_region_results(tmp_path / "out" / "results")
         return result, (tmp_path / "answers.csv").read_text().splitlines()
 
     return run

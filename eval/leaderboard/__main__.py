@@ -47,7 +47,7 @@ def write_pages(settings: Any) -> bool:
     results = read_results(settings.results)
     has_regions = settings.regions not in NOT_WRITTEN and Path(settings.regions).expanduser().is_dir()
     region_results = read_region_results(settings.regions) if has_regions else []
-    pages = {_page_path("output", settings.output): leaderboard(results)}
+    pages = {_page_path("output", settings.output): leaderboard(results, region_results)}
     if settings.tables not in NOT_WRITTEN:
         pages[_page_path("tables", settings.tables)] = results_page(results, region_results)
     if settings.readme not in NOT_WRITTEN:

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from eval.published import Group, Row, published
+from eval.regions.result import RegionResult
+from eval.regions.sections import comparison_sections
 from eval.result import BoxScores, PointingScores, Result
 from eval.tables.cells import NONE, Table, count, number, percent, with_interval
 from eval.tables.markdown import escape, markdown_table
 from eval.tables.notes import MEASURES, SCORES, notes, pointing_note
 from eval.tables.rows import HEADLINE, PhotoSet, gamma_of, photo_sets
+from eval.tables.section import section_markdown
 
 INTRODUCTION = """# Leaderboard
 
-Phrase grounding on Flickr30k Entities, in per cent. `python -m eval.leaderboard` writes this page from the results that
-`python -m eval` saves; do not edit it by hand.
+Phrase grounding on Flickr30k Entities, and the paper's other experiments, in per cent. `python -m eval.leaderboard`
+writes this page from the results that `python -m eval` and `python -m eval.regions` save; do not edit it by hand.
 
 * Each number follows a protocol (a *preset* of `python -m eval`). Numbers of different protocols are not comparable as
   they stand, and pointing accuracies of different families are not comparable at all.
@@ -26,8 +29,13 @@ Phrase grounding on Flickr30k Entities, in per cent. `python -m eval.leaderboard
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def leaderboard(results: Sequence[Result]) -> str:
-    """Write the page: our results by photos and preset, the runs behind them, published rows, and the protocols."""
+def leaderboard(results: Sequence[Result], region_results: Sequence[RegionResult] = ()) -> str:
+    """Write the page: our results by photos and preset, the runs behind them, published rows, and the protocols.
+
+    Args:
+        results: what ``python -m eval`` measured.
+        region_results: what ``python -m eval.regions`` measured; those of a table of the paper stand beside it.
+    """
     marks = "; ".join(f"**{mark}**, {meaning}" for mark, meaning in published().marks.items())
     runs = _runs(results)
     parts = [INTRODUCTION.format(marks=marks), "## Measured here\n", f"{MEASURES}\n", f"{SCORES}\n"]
@@ -38,6 +46,7 @@ def leaderboard(results: Sequence[Result]) -> str:
             parts += _preset_section(preset, found, runs)
     if runs:
         parts.append("### Runs\n\n" + "".join(f"{index}. {line}\n" for index, line in enumerate(runs, 1)))
+    parts += map(section_markdown, comparison_sections(region_results))
     for group in published().groups:
         parts.append(f"## Published: {group.title}\n")
         parts += [f"{escape(group.note)}\n"] if group.note else []

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.leaderboard.page import escape_note
-from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.result import RegionResult
+from eval.regions.sections import comparison_sections
 from eval.regions.tables import other_photos
 from eval.result import Result
 from eval.tables.cells import Table, count, percent
@@ -23,6 +23,7 @@ from eval.tables.content import (
 from eval.tables.markdown import markdown_table, titled_table
 from eval.tables.notes import ERRORS_NOTE, MEASURES, PAPER, SCORES, notes, pointing_note
 from eval.tables.rows import photo_sets
+from eval.tables.section import section_markdown
 
 INTRODUCTION = """# Results
 
@@ -53,11 +54,9 @@ def results_page(results: Sequence[Result], region_results: Sequence[RegionResul
         parts += [titled_table(table(found.results)) for table in (table_6, table_7, further_measures, errors_table)]
         if any(result.pointing for result in found.results):
             parts.append(titled_table(pointing_table(found.results)))
-    dominant = [result for result in region_results if result.dominant is not None]
-    game = [result for result in region_results if result.dominant is None and result.pointing.tolerance]
-    plain = [result for result in region_results if result.dominant is None and not result.pointing.tolerance]
-    sections = ((other_photos, plain), (pointing_game, game), (dominant_objects, dominant))
-    parts += [write(chosen) for write, chosen in sections if chosen]
+    others = [result for result in region_results if result.table is None]
+    sections = [*([other_photos(others)] if others else []), *comparison_sections(region_results)]
+    parts += map(section_markdown, sections)
     if ERRORS.exists():
         parts += ["## Error analysis\n", error_analysis(ERRORS)]
     parts += ["## The paper's tables, for reference\n", f"{PAPER}\n"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
+from eval.names import REGION_EXPERIMENTS
 from eval.settings import RegionSettings
 from grounding.command_line import attempt, run_command
 from grounding.config import CONFIG_DIR, build_part, plain_settings
@@ -40,11 +41,17 @@ def run(settings: Any) -> None:
     hydra_run = HydraConfig.get()
     choices, overrides = hydra_run.runtime.choices, hydra_run.overrides.task
     folder = Path(hydra_run.runtime.output_dir)
-    attempt(lambda: evaluate(settings, choices, overrides, folder), log, if_interrupted="nothing was saved")
+    attempt(
+        lambda: evaluate(settings, choices, overrides, folder),
+        log,
+        if_interrupted="the same command continues with the next photo",
+    )
 
 
 def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequence[str], folder: Path) -> bool:
     """Score a method on photos with named regions, print the result and write it to ``output``.
+
+    Where the experiment repeats a table of the paper, all results there that belong to it are written beside it.
 
     Args:
         settings: the settings of the command.
@@ -74,19 +81,47 @@ def evaluate(settings: Any, choices: Mapping[str, str | None], overrides: Sequen
     from eval.regions.scores import score_answers
     from eval.regions.tables import print_region_result
 
-    method = open_method(settings, choices)
-    found = measure(method.grounder, photos, with_boxes=with_boxes, rules=plan.rules)
+    method = open_method(settings, choices, overrides)
+    output = Path(settings.output).expanduser()
+    kept = output / "answers" / answers_key(method)
+    found = measure(method.grounder, photos, with_boxes=with_boxes, rules=plan.rules, kept=kept)
     bar = track(found, "photos", total=len(photos.photos), console=Console(stderr=True))
     answers = [answer for photo_answers in bar for answer in photo_answers]
     if not answers:
         raise ValueError(f"{photos.folder}: no photo has a named region")
-    manifest = describe_run(method, photos, plan.scored(answers), asked=asked(settings), overrides=overrides)
+    table = REGION_EXPERIMENTS.get(choices.get("experiment") or "")
+    manifest = describe_run(
+        method, photos, plan.scored(answers), table=table, asked=asked(settings), overrides=overrides
+    )
     result = score_answers(answers, plan, name=method.attention_name, manifest=manifest)
-    path = save_region_result(result, Path(settings.output).expanduser())
+    path = save_region_result(result, output / "results")
     write_file(folder / "answers.csv", answers_csv(answers).encode())
     print_region_result(Console(), result)
     log.info("%s; answers one by one: %s", printable(path), printable(folder / "answers.csv"))
+    if table is not None:
+        show_comparison(table, output)
     return True
+
+
+def show_comparison(table: str, output: Path) -> None:
+    """Write all results in ``output`` that belong to a table of the paper beside it.
+
+    Raises:
+        ValueError: another file in that folder is not a result, or two results have the same name and photos.
+        OSError: the disk is full.
+    """
+    from eval.regions.files import write_comparison
+    from eval.regions.result import read_region_results
+
+    results = [result for result in read_region_results(output / "results") if result.table == table]
+    log.info("all results: %s", ", ".join(printable(path) for path in write_comparison(output, table, results)))
+
+
+def answers_key(method: "Method") -> str:
+    """A digest of all that the answers of a method depend on, the photo and the rules aside."""
+    from grounding.digests import code_digest, digest
+
+    return digest(method.predictions_key, method.built.area_exponents, code_digest("eval.regions.measuring"))
 
 
 def read_photos(settings: Any) -> "LabelledPhotos":
@@ -146,6 +181,7 @@ def describe_run(
     photos: "LabelledPhotos",
     answers: "Sequence[Answer]",
     *,
+    table: str | None,
     asked: Mapping[str, Any],
     overrides: Sequence[str],
 ) -> "RegionManifest":
@@ -173,6 +209,7 @@ def describe_run(
         attention=method.attention,
         proposals=method.proposals,
         settings=settings,
+        table=table,
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from eval.cache import load_tensors, save_tensors
 from eval.judging import Judged, judge_all
 from eval.predicting import attend_phrases, known_words, parse_phrase
 from eval.protocols import BoxProtocol
@@ -14,6 +16,7 @@ from eval.regions.difficult import DifficultList, difficult_names
 from eval.regions.dominant import overlaps_by_alpha
 from eval.regions.photos import LabelledPhotos, Size
 from eval.words import is_hit
+from grounding.digests import digest
 from grounding.images import load_image, stretch
 from grounding.kinds import kind_of
 from grounding.peaks import peak
@@ -71,46 +74,79 @@ def propose_nothing(image: Tensor) -> Regions:
 
 
 def measure(
-    grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool, rules: Rules = PLAIN
+    grounder: Grounder, photos: LabelledPhotos, *, with_boxes: bool, rules: Rules = PLAIN, kept: Path
 ) -> Iterator[list[Answer]]:
-    """The answers for all names of each photo, one photo after the other.
+    """The answers for all names of each photo, one photo after the other; a finished photo is only read from disk.
 
     Args:
         grounder: the classifier with its attention, the proposals and the scoring.
         photos: photos with named regions.
         with_boxes: whether to rank proposals, too; the regions must be boxes.
         rules: how the method is asked and judged.
+        kept: the folder of finished photos, for this grounder alone.
 
     Raises:
         ValueError: a photo or its regions cannot be read, or there are no proposals for it.
+        OSError: a finished photo cannot be saved.
     """
     vocabulary = grounder.attention.vocabulary
     for file, photo in zip(photos.names, photos.photos, strict=True):
         image = load_image(photo.path)
         size = (image.shape[1], image.shape[2])
         regions = photo.read_regions(size)
-        shown = stretch(image, (min(size), min(size))) if rules.square else image
-        maps = dict(zip(regions, attend_phrases(grounder.attention, shown, list(regions)), strict=True))
+        asked = digest(image, [*regions.items()], rules.tolerance, rules.square, rules.has_alphas, with_boxes)
+        path = kept / f"{Path(file).stem}-{asked}.safetensors"
+        found = load_tensors(path)
+        if found is None:
+            found = _ask(grounder, image, regions, with_boxes=with_boxes, rules=rules)
+            save_tensors(path, found)
         difficult = difficult_names(regions, size) if rules.difficult is None else rules.difficult.names(file)
         judged: dict[str, Judged] = {}
         if with_boxes:
-            proposals = propose_regions(image, grounder.propose)
             instances = _instances(file, size, regions)
-            predictions = [_rank(name, maps[name], proposals, size, grounder.scoring) for name in regions]
-            judged = dict(zip(regions, judge_all(instances, predictions, ANY_BOX), strict=True))
+            judged = dict(zip(regions, judge_all(instances, _unpack(found, len(regions)), ANY_BOX), strict=True))
         yield [
             Answer(
                 photo=file,
                 name=name,
                 is_known=bool(known_words(name, vocabulary)),
-                is_hit=_points_at(maps[name], region, size, rules.tolerance),
+                is_hit=bool(found["hits"][index]),
                 is_centre_hit=is_hit((size[0] / 2, size[1] / 2), region, tolerance=rules.tolerance),
                 is_difficult=name in difficult,
-                overlaps=overlaps_by_alpha(maps[name], region, size) if rules.has_alphas else (),
+                overlaps=tuple(found["overlaps"][index].tolist()),
                 judged=judged.get(name),
             )
-            for name, region in regions.items()
+            for index, (name, region) in enumerate(regions.items())
         ]
+
+
+def _ask(
+    grounder: Grounder, image: Tensor, regions: Mapping[str, Tensor], *, with_boxes: bool, rules: Rules
+) -> dict[str, Tensor]:
+    """What the method answers for the names of a photo: hits, overlaps for each α, and ranked boxes."""
+    size = (image.shape[1], image.shape[2])
+    shown = stretch(image, (min(size), min(size))) if rules.square else image
+    maps = dict(zip(regions, attend_phrases(grounder.attention, shown, list(regions)), strict=True))
+    hits = [_points_at(maps[name], region, size, rules.tolerance) for name, region in regions.items()]
+    overlaps = [
+        overlaps_by_alpha(maps[name], region, size) if rules.has_alphas else () for name, region in regions.items()
+    ]
+    found = {"hits": torch.tensor(hits), "overlaps": torch.tensor(overlaps, dtype=torch.float64)}
+    if with_boxes:
+        proposals = propose_regions(image, grounder.propose)
+        for index, name in enumerate(regions):
+            ranked = _rank(name, maps[name], proposals, size, grounder.scoring)
+            found |= {f"boxes_{index}": ranked.regions.boxes, f"scores_{index}": ranked.regions.scores}
+            found[f"mass_{index}"] = torch.tensor(ranked.mass, dtype=torch.float64)
+    return found
+
+
+def _unpack(found: Mapping[str, Tensor], names: int) -> list[Prediction]:
+    """The ranked boxes that `_ask` found for each name of a photo."""
+    return [
+        Prediction(Regions(found[f"boxes_{index}"], found[f"scores_{index}"]), float(found[f"mass_{index}"]))
+        for index in range(names)
+    ]
 
 
 def _points_at(attention: Tensor | None, region: Tensor, size: Size, tolerance: float) -> bool:

@@ -35,6 +35,7 @@ class RegionManifest(Provenance):
     attention: str  # option of ``attention=``
     proposals: str | None  # such as "mcg"; None where no boxes were scored
     settings: dict[str, Any]  # of attention, model and proposals, and of scoring
+    table: str | None = None  # of the paper, or figure, that the experiment repeats, such as "table1"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -56,6 +57,11 @@ class RegionPointing:
     centre_name_mean: Share
     names: Annotated[dict[str, NameScores], Field(min_length=1)]  # in alphabetical order
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # pixels around a region that hit it, too
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs."""
+        return sum(scores.pairs for scores in self.names.values())
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -95,6 +101,13 @@ class RegionResult:
     boxes: RegionBoxes | None = None  # None where regions are masks, or nothing was proposed
     dominant: DominantObjects | None = None  # None where no box was drawn around attention
 
+    @property
+    def table(self) -> str | None:
+        """The paper's table or figure that it belongs to: the recorded one, or that of the same measure."""
+        if self.manifest.table is None and self.dominant is not None:
+            return "table5"
+        return "table1" if self.manifest.table is None and self.pointing.tolerance else self.manifest.table
+
 
 _FORM = Form(TypeAdapter(RegionResult), FORMAT, "python -m eval.regions")
 
@@ -105,10 +118,14 @@ def read_region_results(folder: str | Path) -> list[RegionResult]:
 
 
 def save_region_result(result: RegionResult, folder: Path) -> Path:
-    """Write a result to a folder, named for its method, photos and identity; an earlier one of the same gives way.
+    """Write a result to a folder, to a file that is named for its method, photos and identity.
+
+    Beside a table of the paper a method has one result on the same photos: an earlier one gives way to it.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
     manifest = result.manifest
-    return _FORM.save(result, folder, result.name, manifest.data.name, manifest.proposals or "", manifest.identity[:6])
+    what = (result.name, manifest.data.name, manifest.proposals or "")
+    words = (*what, manifest.identity[:6]) if manifest.table is None else (manifest.table, *what)
+    return _FORM.save(result, folder, *words)

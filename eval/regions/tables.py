@@ -1,4 +1,4 @@
-"""Results on named regions as tables: one on the console, and all of them on the page of results."""
+"""Results on named regions as tables: one on the console, and a section of those that repeat no table of the paper."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from eval.regions.result import RegionBoxes, RegionResult
 from eval.result import ERRORS, Measured
 from eval.tables.cells import NONE, Table, count, percent, with_interval
 from eval.tables.console import print_table
-from eval.tables.markdown import escape, titled_table
+from eval.tables.section import Part, Section
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,20 +58,20 @@ def print_region_result(console: "Console", result: RegionResult) -> None:
         console.print(f"names not known: {', '.join(pointing.unknown)}", markup=False, highlight=False)
 
 
-def other_photos(results: Sequence[RegionResult]) -> str:
-    """Write the section of the page of results: pointing on all photos, boxes, notes, and the commands.
+def other_photos(results: Sequence[RegionResult]) -> Section:
+    """The section of results that repeat no table of the paper: pointing on all photos, boxes, notes, and commands.
 
     Raises:
         ValueError: two results have the same name, photos and proposals.
     """
     check_distinct(results)
-    parts = [f"## Other photos\n\n{INTRODUCTION}\n", notes(results), titled_table(_pointing_table(results))]
     groups: dict[tuple[str, str], list[RegionResult]] = {}
     for result in results:
         if result.manifest.proposals is not None:
             groups.setdefault((result.manifest.data.name, result.manifest.proposals), []).append(result)
-    parts += [titled_table(_boxes_table(data, proposals, group)) for (data, proposals), group in sorted(groups.items())]
-    return "\n".join([*parts, commands(results)])
+    boxes = [_boxes_table(data, proposals, group) for (data, proposals), group in sorted(groups.items())]
+    measured: tuple[Part, ...] = (INTRODUCTION, notes(results), _pointing_table(results), *boxes)
+    return Section("Other photos", (*measured, "Commands:", commands(results)))
 
 
 def check_distinct(results: Sequence[RegionResult]) -> None:
@@ -82,10 +82,9 @@ def check_distinct(results: Sequence[RegionResult]) -> None:
             raise ValueError(f"{number} results of {name} on {data}: remove all but one, or name them with name=")
 
 
-def commands(results: Sequence[RegionResult]) -> str:
-    """Write the commands that the results come from, as a list."""
-    lines = "".join(f"* `{result.manifest.command}`, {_origin(result)}\n" for result in results)
-    return f"Commands:\n\n{lines}"
+def commands(results: Sequence[RegionResult]) -> tuple[str, ...]:
+    """The commands that the results come from, with commit and date."""
+    return tuple(f"`{result.manifest.command}`, {_origin(result)}" for result in results)
 
 
 def _pointing_table(results: Sequence[RegionResult]) -> Table:
@@ -129,8 +128,8 @@ def _box_measures(boxes: RegionBoxes) -> tuple[Measured, ...]:
     return (*recall, boxes.recall_at_1_iou_75, boxes.mean_iou, *errors)
 
 
-def notes(results: Sequence[RegionResult]) -> str:
-    """Write a list with a line on each set of photos, and one on the names that each method does not know."""
+def notes(results: Sequence[RegionResult]) -> tuple[str, ...]:
+    """A line on each set of photos, and one on the names that each method does not know."""
     lines: dict[str, list[str]] = {}
     for result in sorted(results, key=lambda one: one.manifest.data.name.casefold()):
         data, names = result.manifest.data, result.pointing.names
@@ -141,8 +140,9 @@ def notes(results: Sequence[RegionResult]) -> str:
             missed = sum(names[name].pairs for name in unknown)
             line = f"{data.name}: not known, and missed, {count(missed)} pairs: {', '.join(unknown)}"
             lines.setdefault(line, []).append(result.name)
-    full = (f"{line} ({'; '.join(dict.fromkeys(names))})." if names else line for line, names in lines.items())
-    return "".join(f"* {escape(line)}\n" for line in full)
+    return tuple(
+        f"{line} ({'; '.join(dict.fromkeys(methods))})." if methods else line for line, methods in lines.items()
+    )
 
 
 def _origin(result: RegionResult) -> str:

@@ -30,7 +30,7 @@ def print_result(console: "Console", result: Result) -> None:
     """Print one result: recall with 95 % intervals, types, pointing, γ, time, and where it comes from."""
     found = headline(result)
     if found is None:
-        _say(console, result.name, "bold")
+        say(console, result.name, "bold")
     else:
         name, scores = found
         title = f"{result.name}: {name}, {count(scores.all.photos)} photos, in per cent (95 % interval, by photo)"
@@ -43,22 +43,22 @@ def print_result(console: "Console", result: Result) -> None:
     if result.gammas:
         print_table(console, _gammas_table(result))
     for line in (*_facts(result), result.manifest.supervision, _origin(result)):
-        _say(console, line)
+        say(console, line)
 
 
 def print_tables(console: "Console", results: Sequence[Result]) -> None:
     """Print Tables 6 and 7 for each set of photos, and then the paper's own."""
     for found in photo_sets(results):
-        _say(console, f"Measured on {found.label}", "bold")
+        say(console, f"Measured on {found.label}", "bold")
         for make_table in (table_6, table_7, further_measures, errors_table):
             print_table(console, make_table(found.results))
         for note in notes(found):
-            _say(console, f"- {note}")
-        _say(console, "")
+            say(console, f"- {note}")
+        say(console, "")
     for table in (paper_table_6(), paper_table_7()):
         print_table(console, table, style="dim")
     for note in (PAPER, MEASURES, SCORES):
-        _say(console, f"- {note}")
+        say(console, f"- {note}")
 
 
 def print_table(console: "Console", table: Table, *, style: str = "") -> None:
@@ -69,7 +69,7 @@ def print_table(console: "Console", table: Table, *, style: str = "") -> None:
 
     is_tight = console.width < NARROW
     if table.title:
-        _say(console, table.title, "bold")
+        say(console, table.title, "bold")
     grid = RichTable(box=box.SIMPLE, padding=(0, 0) if is_tight else (0, 1))
     for index, head in enumerate(table.heads):
         text = SHORT.get(head, head) if is_tight else head
@@ -193,5 +193,6 @@ def _origin(result: Result) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _say(console: "Console", text: str, style: str = "") -> None:
+def say(console: "Console", text: str, style: str = "") -> None:
+    """Print a text as it is, without markup."""
     console.print(text, style=style, markup=False, highlight=False)

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval.published import COLUMNS, published
 from eval.result import ERRORS, BoxScores, Measured, PointingScores, Result, Subset
@@ -12,7 +13,11 @@ from eval.tables.cells import percent
 from eval.tables.console import print_tables
 from eval.tables.picture import draw_tables
 from eval.tables.rows import TableRow, our_rows, paper_rows, photo_sets
+from eval.tables.section import plain_text
 from grounding.files import png_bytes, write_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Cells = dict[str, object]
 
@@ -24,24 +29,31 @@ def write_tables(folder: Path, results: Sequence[Result]) -> list[Path]:
         ValueError: no result has scores of boxes.
         OSError: the disk is full or the folder cannot be written to.
     """
-    contents = {
-        "tables.txt": as_text(results).encode(),
-        "tables.csv": as_csv(results).encode(),
-        "tables.json": as_json(results).encode(),
-        "tables.png": png_bytes(draw_tables(results)),
-    }
-    for name, content in contents.items():
-        write_file(folder / name, content)
-    return [folder / name for name in contents]
+    texts = {"txt": as_text(results), "csv": as_csv(results), "json": as_json(results)}
+    return write_forms(folder / "tables", texts, draw_tables(results))
+
+
+def write_forms(path: Path, texts: Mapping[str, str], picture: "Image") -> list[Path]:
+    """Write the forms of some tables to files beside each other, and return their paths.
+
+    Args:
+        path: of the files without their endings.
+        texts: by ending.
+        picture: for the ending png.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    contents = {ending: text.encode() for ending, text in texts.items()} | {"png": png_bytes(picture)}
+    paths = [path.with_name(f"{path.name}.{ending}") for ending in contents]
+    for file, content in zip(paths, contents.values(), strict=True):
+        write_file(file, content)
+    return paths
 
 
 def as_text(results: Sequence[Result], *, width: int = 150) -> str:
     """Return what `print_tables` prints, as plain text of this width."""
-    from rich.console import Console
-
-    page = io.StringIO()
-    print_tables(Console(file=page, width=width, color_system=None, legacy_windows=False), results)
-    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+    return plain_text(lambda console: print_tables(console, results), width=width)
 
 
 def as_json(results: Sequence[Result]) -> str:
@@ -61,7 +73,11 @@ def as_json(results: Sequence[Result]) -> str:
 
 def as_csv(results: Sequence[Result]) -> str:
     """Return a table with one row for each result, preset and subset, in per cent; missing values are empty cells."""
-    rows = [row for result in results for row in _csv_rows(result)]
+    return rows_as_csv([row for result in results for row in _csv_rows(result)])
+
+
+def rows_as_csv(rows: Sequence[Cells]) -> str:
+    """Write rows, of which each has a value for some of the columns, as CSV; missing values are empty cells."""
     columns = dict.fromkeys(name for row in rows for name in row)
     page = io.StringIO()
     writer = csv.DictWriter(page, list(columns), lineterminator="\n", restval="")
@@ -109,7 +125,7 @@ def _origin_cells(result: Result, preset: str, subset: str) -> Cells:
         "proposals": manifest.proposals or "",
         "gamma": "" if manifest.gamma is None else manifest.gamma.value,
         "calibration": manifest.calibration,
-        "reached": _cell(result.reached.mean if result.reached else None),
+        "reached": share_cell(result.reached.mean if result.reached else None),
         "commit": manifest.commit or "",
         "command": manifest.command,
     }
@@ -128,28 +144,30 @@ def _subset_cells(subset: Subset) -> Cells:
         measures |= {error.replace("_", " "): getattr(subset.errors, error) for error in ERRORS}
     cells: Cells = {"photos": subset.photos, "instances": subset.instances}
     for name, measured in measures.items():
-        cells |= _measured_cells(name, measured)
+        cells |= measured_cells(name, measured)
     cells |= {
-        "raw mAP (Group)": _cell(subset.raw_precision.group),
-        "raw mAP (Phrase)": _cell(subset.raw_precision.phrase),
-        "calibrated mAP (Group)": _cell(subset.precision.group),
-        "calibrated mAP (Phrase)": _cell(subset.precision.phrase),
+        "raw mAP (Group)": share_cell(subset.raw_precision.group),
+        "raw mAP (Phrase)": share_cell(subset.raw_precision.phrase),
+        "calibrated mAP (Group)": share_cell(subset.precision.group),
+        "calibrated mAP (Phrase)": share_cell(subset.precision.phrase),
         "labels": subset.labels,
-        "mean R@5 of types": _cell(subset.type_mean_recall_5),
+        "mean R@5 of types": share_cell(subset.type_mean_recall_5),
     }
-    return cells | {f"{kind} R@5": _cell(scores.recall.at_5.share) for kind, scores in subset.types.items()}
+    return cells | {f"{kind} R@5": share_cell(scores.recall.at_5.share) for kind, scores in subset.types.items()}
 
 
 def _pointing_cells(scores: PointingScores) -> Cells:
     cells: Cells = {"photos": scores.photos, "instances": scores.instances}
-    cells |= _measured_cells("accuracy", scores.accuracy) | {"accuracy of the centre": _cell(scores.centre)}
-    return cells | {f"{kind} accuracy": _cell(values.accuracy) for kind, values in scores.types.items()}
+    cells |= measured_cells("accuracy", scores.accuracy) | {"accuracy of the centre": share_cell(scores.centre)}
+    return cells | {f"{kind} accuracy": share_cell(values.accuracy) for kind, values in scores.types.items()}
 
 
-def _measured_cells(name: str, measured: Measured) -> Cells:
+def measured_cells(name: str, measured: Measured) -> Cells:
+    """A share and its interval as three cells, in per cent."""
     low, high = measured.interval or (None, None)
-    return {name: _cell(measured.share), f"{name} low": _cell(low), f"{name} high": _cell(high)}
+    return {name: share_cell(measured.share), f"{name} low": share_cell(low), f"{name} high": share_cell(high)}
 
 
-def _cell(share: float | None) -> str:
+def share_cell(share: float | None) -> str:
+    """A share in per cent; empty where there is none."""
     return "" if share is None else percent(share)

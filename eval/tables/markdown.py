@@ -33,5 +33,14 @@ def escape(text: str) -> str:
     return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
 
 
+def escape_prose(text: str) -> str:
+    r"""Escape the same characters of a text that has code between backticks, which stays as it is.
+
+    >>> escape_prose("c-MWP* by `attention=cmwp_star`")
+    'c-MWP\\* by `attention=cmwp_star`'
+    """
+    return re.sub(r"(`[^`]*`)|([\\|*_<\[])", lambda match: match[1] or f"\\{match[2]}", text)
+
+
 def _line(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(escape(cell) for cell in cells)} |"
