@@ -9,7 +9,6 @@ from pathlib import Path
 from eval.regions.result import ALPHAS, RegionResult
 from eval.tables.cells import NONE, Table, count, percent, with_interval
 
-
 CENTRE = "the photo's centre"  # the name of its row
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 NUMBER = r"(–|\d+(?:\.\d+)?)"  # of all pairs, and after a slash of difficult ones
-PANELS = 4  # least number of panels beside each other, so that few of them do not become too wide
+PANELS = 3  # least number of panels beside each other, so that few of them do not become too wide
 
 
 @dataclass(frozen=True)
