@@ -98,7 +98,7 @@ def typed_settings(overrides: Sequence[str], *, without: Sequence[str] = ()) -> 
 
     Args:
         overrides: the settings as they were typed.
-        without: settings of the model that take no part.
+        without: settings that take no part.
 
     >>> typed_settings(["attention=cmwp", "model.layer=maxpool3", "model.window=null"])
     ['maxpool3', 'no window']
@@ -107,6 +107,6 @@ def typed_settings(overrides: Sequence[str], *, without: Sequence[str] = ()) -> 
     return [
         "no window" if value == "null" else TYPED[name].format(value)
         for name, value in typed.items()
-        if name in TYPED and name.removeprefix("model.") not in without
+        if name in TYPED and name not in without
         if value != "null" or name == "model.window"  # elsewhere, null is the usual
     ]

@@ -26,6 +26,7 @@ class Method:
     attention: str  # option of ``attention=``
     proposals: str | None  # such as "mcg"; None without proposals
     settings: dict[str, Any]  # of attention, model and proposals, and of scoring
+    reads_layer: bool  # whether maps are those of the model's layer; not for gradients at the pixels
     weights: tuple[Any, ...]  # the network, its words and its weights, for digests
 
     @property
@@ -37,7 +38,8 @@ class Method:
     def maps_key(self) -> str:
         """A digest of all that attention maps depend on, the photo aside: code, settings and weights."""
         code = code_digest("grounding.maps", *part_modules(self.built.attention))
-        return digest(code, self.built.attention, self.settings["model"], *self.weights)
+        model = {name: value for name, value in self.settings["model"].items() if name != "layer" or self.reads_layer}
+        return digest(code, self.built.attention, model, *self.weights)
 
     @property
     def predictions_key(self) -> str:
@@ -74,12 +76,12 @@ def open_method(settings: Any, choices: Mapping[str, str | None], overrides: Seq
     model = str(Path(built.model["checkpoint"]).name if choices["model"] == "checkpoint" else choices["model"])
     attention, option = str(choices["attention"]), choices["proposals"]
     proposals = None if option is None else name_of_proposals(option, built.proposals, stored)
-    # Where attention is read elsewhere, such as at the pixels, the layer takes no part.
-    without = () if built.attention.get("at", "layer") == "layer" else ("layer",)
-    differences, typed = _differences(settings, built, model), typed_settings(overrides, without=without)
+    reads_layer = getattr(grounder.attention.method, "at", "layer") == "layer"
+    typed = typed_settings(overrides, without=() if reads_layer else ("model.layer",))
+    differences = _differences(settings, built, model)
     used = {
         "attention": built.attention,
-        "model": {name: value for name, value in classifier.settings().items() if name not in without},
+        "model": classifier.settings(),
         "proposals": None if option is None else _proposal_settings(built.proposals, stored),
         "area_exponent_by_kind": built.area_exponent_by_kind,
         "overlap": built.overlap,
@@ -95,6 +97,7 @@ def open_method(settings: Any, choices: Mapping[str, str | None], overrides: Seq
         attention=attention,
         proposals=proposals,
         settings=used,
+        reads_layer=reads_layer,
         weights=(str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict())),
     )
 

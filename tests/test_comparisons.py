@@ -165,17 +165,26 @@ def test_from_the_shell_both_commands_take_a_table_and_missing_data_are_one_line
 def test_what_was_typed_is_part_of_a_name():
     typed = ["experiment=figure6", "+attention.at=last_map", "model.layer='a,b'", "model.window=7", "output=x"]
     assert typed_settings(typed) == ["at last_map", "a,b", "window 7"]
-    assert typed_settings(typed, without=["layer"]) == ["at last_map", "window 7"]
+    assert typed_settings(typed, without=["model.layer"]) == ["at last_map", "window 7"]
     assert typed_settings(["model.layer=null", "model.window=null", "model.short_side=400"]) == [
         "no window",
         "400 pixels",
     ]
 
 
-def test_results_of_different_layers_have_different_names(run):
-    run(experiment="figure6")
-    results = run("model.layer=1", "attention.signed=carry", experiment="figure6")
-    assert sorted(results) == ["c-MWP", "c-MWP, 1, carry"]
+def test_results_of_different_settings_have_different_names_and_files(run, table):
+    run(experiment="table2", attention="cmwp_star")
+    run("model.layer=1", experiment="table2")
+    results = run("attention.signed=carry", experiment="table2")
+    assert sorted(results) == ["c-MWP*", "c-MWP, 1", "c-MWP, carry"]
+    rows = list(csv.DictReader(io.StringIO((table / "out" / "table2.csv").read_text())))
+    assert [row["name"] for row in rows if row["subset"] == "all"] == ["c-MWP*", "c-MWP, 1", "c-MWP, carry"]
+
+
+def test_at_the_pixels_the_layer_takes_no_part(run, asked):
+    run("model.layer=0", experiment="figure6", attention="grad")
+    assert list(run("model.layer=1", experiment="figure6", attention="grad")) == ["Grad"]
+    assert len(asked) == len(PHOTOS)
 
 
 def example(name="c-MWP", data="COCO", *, dominant=None, tolerance=15.0, table=None, attention="cmwp"):

@@ -118,14 +118,16 @@ def read_region_results(folder: str | Path) -> list[RegionResult]:
 
 
 def save_region_result(result: RegionResult, folder: Path) -> Path:
-    """Write a result to a folder, to a file that is named for its method, photos and identity.
+    """Write a result to a folder, named for its method and photos, and for its identity or for a table of the paper.
 
-    Beside a table of the paper a method has one result on the same photos: an earlier one gives way to it.
+    An earlier result of these gives way: in a table, a method has one result on the same photos.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
+    from grounding.digests import digest
+
     manifest = result.manifest
-    what = (result.name, manifest.data.name, manifest.proposals or "")
-    words = (*what, manifest.identity[:6]) if manifest.table is None else (manifest.table, *what)
-    return _FORM.save(result, folder, *words)
+    place = (result.name, manifest.data.name, manifest.proposals or "")
+    identity = manifest.identity if manifest.table is None else digest(place)  # c-MWP and c-MWP* are the same in files
+    return _FORM.save(result, folder, manifest.table or "", *place, identity[:6])
