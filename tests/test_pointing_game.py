@@ -28,7 +28,7 @@ from eval.regions.dominant import (
     score_dominant,
 )
 from eval.regions.measuring import Rules, measure
-from eval.regions.objects import category_phrases, coco_photos, imagenet_photos, voc_photos
+from eval.regions.objects import coco_photos, imagenet_photos, voc_photos
 from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.photos import LabelledPhotos, NamedObject, ObjectPhoto, ade20k_photos, choose_objects
 from eval.regions.result import (
@@ -43,6 +43,7 @@ from eval.regions.result import (
 )
 from eval.regions.scores import Plan
 from grounding.attention import Centre
+from grounding.categories import category_phrases
 from grounding.quoting import quote_free_text
 from grounding.vocabulary import read_vocabulary
 
