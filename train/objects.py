@@ -1,0 +1,74 @@
+"""Tagged photos from data sets of objects: the tags of a photo are the categories of all objects in it.
+
+The tag of a category is the word by which the pointing game asks for it: the words of its phrase in
+``vocabularies/categories.json``, in the form in which phrases are matched, such as "pot plant" for a potted plant. So
+a network that is trained on these tags has a unit for each category, and is asked for just that.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from grounding import coco, voc
+from grounding.categories import category_phrase, category_phrases
+from grounding.phrases import whole_phrase
+from train.data import TaggedPhoto, TaggedPhotos, existing_photos
+
+
+def read_voc_tags(path: str, split: str) -> TaggedPhotos:
+    """Tag photos of PASCAL VOC with the categories of their objects, difficult ones among them.
+
+    Args:
+        path: the folder of a year, such as ``VOCdevkit/VOC2007``.
+        split: a list in ``ImageSets/Main``, such as ``trainval``.
+
+    Raises:
+        ValueError: as in `grounding.voc.read_photos`, or none of the photos exists.
+    """
+    folder = Path(path).expanduser()
+    photos = voc.read_photos(folder, split)
+    source = folder / "ImageSets" / "Main" / f"{split}.txt"
+    return _tag_photos(source, folder / "JPEGImages", photos, category_phrases("voc"))
+
+
+def read_coco_tags(path: str, annotations: str) -> TaggedPhotos:
+    """Tag photos of COCO with the categories of their objects and crowds; a photo without any has no tag.
+
+    Args:
+        path: the folder of the photos.
+        annotations: a file such as ``instances_train2014.json``.
+
+    Raises:
+        ValueError: as in `grounding.coco.read_photos`, or none of the photos exists.
+    """
+    folder, file = Path(path).expanduser(), Path(annotations).expanduser()
+    photos, _ = coco.read_photos(file, folder)
+    return _tag_photos(file, folder, photos, category_phrases("coco"))
+
+
+def _tag_photos(
+    source: Path, folder: Path, photos: Iterable[voc.VocPhoto | coco.CocoPhoto], phrases: dict[str, str]
+) -> TaggedPhotos:
+    """Photos of a folder with a tag for each of their categories; ``source`` is the file that lists them."""
+    tagged = []
+    for photo in photos:
+        categories = dict.fromkeys(one.category for one in photo.objects)
+        words = [phrase_word(category_phrase(one, phrases, str(source)), str(source)) for one in categories]
+        tagged.append(TaggedPhoto(photo.path.relative_to(folder).as_posix(), tuple(dict.fromkeys(words))))
+    return existing_photos(source, folder, tagged)
+
+
+@cache
+def phrase_word(phrase: str, where: str) -> str:
+    """The word, or the compound of words, as which a vocabulary knows a whole phrase.
+
+    Raises:
+        ValueError: the phrase has no such word; the message starts with ``where`` it was read.
+
+    >>> phrase_word("potted plants", "here")
+    'pot plant'
+    """
+    words = " ".join(word.lemma for word in whole_phrase(phrase).words)
+    if not words:
+        raise ValueError(f"{where}: the category {phrase!r} has no word to ask for it by")
+    return words
