@@ -77,8 +77,8 @@ def test_photos_of_voc_that_do_not_fit_are_named(tmp_path):
     for objects, photo, message in (
         ([], None, r"1\.xml: not an annotation of its photo: it has no object"),
         ([thing("cat")], "2.jpg", r"1\.xml: not an annotation of its photo: it belongs to another photo, 2\.jpg"),
-        ([thing(" ")], None, r"trainval\.txt: a category without a name"),
-        ([thing("of")], None, r"trainval\.txt: the category 'of' has no word to ask for it by"),
+        ([thing(" ")], None, r"1\.jpg: a category without a name"),
+        ([thing("of")], None, r"1\.jpg: the category 'of' has no word to ask for it by"),
     ):
         write_xml(annotation, *objects, photo=photo)
         with pytest.raises(ValueError, match=message):
@@ -130,12 +130,7 @@ def test_a_network_learns_categories_and_is_asked_to_point_at_each_by_its_unit(d
         assert classifier.vocabulary.units[word] == (int(responses.argmax()),)
 
     words = ["experiment=pointing_game", f"data={data}", *(f"data.{name}={value}" for name, value in place.items())]
-    words += [
-        "model=checkpoint",
-        f"model.checkpoint={network}",
-        "model.short_side=64",
-        f"output={tmp_path / 'results'}",
-    ]
+    words += [f"model.checkpoint={network}", "model.short_side=64", f"output={tmp_path / 'results'}"]
     choices = {"data": data, "model": "checkpoint", "attention": "cmwp", "proposals": None}
     assert evaluate(settings_of("regions", *words), choices, words, tmp_path)
     (result,) = read_region_results(tmp_path / "results")

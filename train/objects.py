@@ -23,7 +23,7 @@ def read_voc_tags(path: str, split: str) -> TaggedPhotos:
         split: a list in ``ImageSets/Main``, such as ``trainval``.
 
     Raises:
-        ValueError: as in `grounding.voc.read_photos`, or none of the photos exists.
+        ValueError: as in `grounding.voc.read_photos`, a category has no word, or none of the photos exists.
     """
     folder = Path(path).expanduser()
     photos = voc.read_photos(folder, split)
@@ -39,7 +39,7 @@ def read_coco_tags(path: str, annotations: str) -> TaggedPhotos:
         annotations: a file such as ``instances_train2014.json``.
 
     Raises:
-        ValueError: as in `grounding.coco.read_photos`, or none of the photos exists.
+        ValueError: as in `grounding.coco.read_photos`, a category has no word, or none of the photos exists.
     """
     folder, file = Path(path).expanduser(), Path(annotations).expanduser()
     photos, _ = coco.read_photos(file, folder)
@@ -52,23 +52,21 @@ def _tag_photos(
     """Photos of a folder with a tag for each of their categories; ``source`` is the file that lists them."""
     tagged = []
     for photo in photos:
-        categories = dict.fromkeys(one.category for one in photo.objects)
-        words = [phrase_word(category_phrase(one, phrases, str(source)), str(source)) for one in categories]
-        tagged.append(TaggedPhoto(photo.path.relative_to(folder).as_posix(), tuple(dict.fromkeys(words))))
+        words = {}
+        for category in dict.fromkeys(one.category for one in photo.objects):
+            word = phrase_word(category_phrase(category, phrases, str(photo.path)))
+            if not word:
+                raise ValueError(f"{photo.path}: the category {category!r} has no word to ask for it by")
+            words[word] = None
+        tagged.append(TaggedPhoto(photo.path.relative_to(folder).as_posix(), tuple(words)))
     return existing_photos(source, folder, tagged)
 
 
 @cache
-def phrase_word(phrase: str, where: str) -> str:
-    """The word, or the compound of words, as which a vocabulary knows a whole phrase.
+def phrase_word(phrase: str) -> str:
+    """The word, or the compound of words, as which a vocabulary knows a whole phrase; empty where it has no such word.
 
-    Raises:
-        ValueError: the phrase has no such word; the message starts with ``where`` it was read.
-
-    >>> phrase_word("potted plants", "here")
+    >>> phrase_word("potted plants")
     'pot plant'
     """
-    words = " ".join(word.lemma for word in whole_phrase(phrase).words)
-    if not words:
-        raise ValueError(f"{where}: the category {phrase!r} has no word to ask for it by")
-    return words
+    return " ".join(word.lemma for word in whole_phrase(phrase).words)
