@@ -1,8 +1,8 @@
 """Tagged photos from data sets of objects: the tags of a photo are the categories of all objects in it.
 
 The tag of a category is the word by which the pointing game asks for it: the words of its phrase in
-``vocabularies/categories.json``, in the form in which phrases are matched, such as "pot plant" for a potted plant. So
-a network that is trained on these tags has a unit for each category, and is asked for just that.
+``vocabularies/categories.json``, in the form in which that phrase is matched ("pot plant" for "potted plant"). So a
+network that is trained on these tags has a unit for each category, and is asked for just that.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ def _tag_photos(
     """Photos of a folder with a tag for each of their categories; ``source`` is the file that lists them."""
     tagged = []
     for photo in photos:
-        words = {}
+        words: dict[str, None] = {}
         for category in dict.fromkeys(one.category for one in photo.objects):
             word = phrase_word(category_phrase(category, phrases, str(photo.path)))
             if not word:
@@ -66,7 +66,7 @@ def _tag_photos(
 def phrase_word(phrase: str) -> str:
     """The word, or the compound of words, as which a vocabulary knows a whole phrase; empty where it has no such word.
 
-    >>> phrase_word("potted plants")
+    >>> phrase_word("potted plant")
     'pot plant'
     """
     return " ".join(word.lemma for word in whole_phrase(phrase).words)
