@@ -2,8 +2,8 @@
 
 The file is one message, ``NetParameter`` of Caffe's ``caffe.proto``. Of it we read the layers, in the current form and
 in the one before 2015 (``V1LayerParameter``), and of a layer its name and arrays ("blobs"). A message is a sequence of
-fields, each with a number, a wire type and a value, and that is all that a reader needs to know. Memory is taken only for
-bytes that are there, whatever length or shape the file claims.
+fields, each with a number, a wire type and a value, and that is all that a reader needs to know. Memory is taken for
+bytes that are there alone, whatever length or shape the file claims.
 """
 
 import mmap
