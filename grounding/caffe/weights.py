@@ -83,7 +83,7 @@ def _set_weights(module: nn.Module, arrays: list[Tensor], *, is_norm: bool) -> N
     else:
         targets = list(module.parameters(recurse=False))
     if len(arrays) != len(targets):
-        raise ValueError(f"it has {len(arrays)} arrays, expected {len(targets)}")
+        raise ValueError(f"number of arrays: {len(arrays)}, expected {len(targets)}")
     for array, target in zip(arrays, targets, strict=True):
         array = _in_shape(array, target.shape)
         if not array.isfinite().all():
