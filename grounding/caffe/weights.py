@@ -12,7 +12,7 @@ VGG16 = (
     "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3",
     "conv5_1", "conv5_2", "conv5_3", "fc6", "fc7", "fc8",
 )  # fmt: skip
-LISTED = 8  # layers of a file that an error message names
+LISTED = 4  # layers of a file that an error message names
 
 
 def load_caffemodel(network: nn.Module, name: str, path: Path) -> None:
