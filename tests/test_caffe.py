@@ -148,6 +148,14 @@ def arrays_of(network, name, seed=0):
     return layers
 
 
+def weights_of(network):
+    """The arrays of a GoogLeNet."""
+    return {
+        layer: [parameter.detach().numpy() for parameter in module.parameters(recurse=False)]
+        for layer, module in layers_with_weights(network, "googlenet")
+    }
+
+
 def written(tmp_path, layers, **options):
     path = tmp_path / "net.caffemodel"
     path.write_bytes(caffemodel(layers, **options))
@@ -159,10 +167,7 @@ def test_photos_have_the_responses_that_caffe_computes(tmp_path, old):
     """Caffe takes blue, green and red from 0 to 255 and subtracts a mean; its weights are for that."""
     torch.manual_seed(0)
     caffes = googlenet(1000).eval()
-    arrays = {
-        layer: [parameter.detach().numpy() for parameter in module.parameters(recurse=False)]
-        for layer, module in layers_with_weights(caffes, "googlenet")
-    }
+    arrays = weights_of(caffes)
     arrays["loss1/classifier"] = [np.ones((2, 3))]  # an auxiliary head, which is left out
     path = written(tmp_path, arrays, old=old)
     ours = caffe_classifier(name="googlenet", weights=path, **SETTINGS)
@@ -173,6 +178,16 @@ def test_photos_have_the_responses_that_caffe_computes(tmp_path, old):
         expected = caffes(theirs[None])
         torch.testing.assert_close(ours.network(ours.prepare(photo)[None]), expected, atol=1e-6, rtol=1e-4)
     assert expected.std() > 1e-4
+
+
+def test_a_network_that_was_fine_tuned_in_caffe_has_words_of_its_own(tmp_path):
+    network, table = googlenet(3), tmp_path / "words.tsv"
+    table.write_text("cat\t0\ndog\t1\nsheep\t2\n", encoding="utf-8")
+    path = written(tmp_path, weights_of(network))
+    found = caffe_classifier(name="googlenet", weights=path, vocabulary=str(table), **SETTINGS)
+    assert torch.equal(found.network.loss3.classifier.weight, network.loss3.classifier.weight)
+    with pytest.raises(ValueError, match="it is 3×1024, expected 1000×1024"):
+        caffe_classifier(name="googlenet", weights=path, **SETTINGS)
 
 
 def test_every_weight_of_resnet50_finds_its_place(tmp_path):
