@@ -92,14 +92,16 @@ def test_class_activation_maps_where_there_is_a_global_average(model):
 @with_models()
 def test_probability_is_conserved_and_contrast_takes_away(model):
     name, classifier = model
-    plain, contrastive = (make(classifier.network, classifier.layer, window=classifier.window) for make in (MWP, CMWP))
-    for size, shape in zip(SIZES, CELLS[name][0], strict=True):
-        (attended,) = plain.attend_with_mass(photo(size), [torch.tensor([3])])
+    arguments = {"network": classifier.network, "layer": classifier.layer, "window": classifier.window}
+    attend = MWP(**arguments)
+    plain = [attend.attend_with_mass(photo(size), [torch.tensor([3])])[0] for size in SIZES]
+    attend = CMWP(**arguments)
+    for attended, size, shape in zip(plain, SIZES, CELLS[name][0], strict=True):
         assert attended.maps.shape == (1, *shape)
         torch.testing.assert_close(attended.reached, attended.maps.sum((1, 2)), atol=1e-4, rtol=0)
         if name != "efficientnet_lite2_imagenet":  # which has biases
             torch.testing.assert_close(attended.reached, torch.ones(1), atol=1e-3, rtol=0)
-        (difference,) = contrastive(photo(size), [torch.tensor([3])])
+        (difference,) = attend(photo(size), [torch.tensor([3])])
         assert difference.any()
         assert (difference >= 0).all()
         assert (difference <= attended.maps + 1e-6).all()
