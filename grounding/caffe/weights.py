@@ -43,7 +43,9 @@ def load_caffemodel(network: nn.Module, name: str, path: Path) -> None:
 def layers_with_weights(network: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """The names of Caffe's layers with weights, each with its module; a batch norm is two layers in Caffe."""
     modules = {
-        path: module for path, module in network.named_modules() if next(module.parameters(False), None) is not None
+        path: module
+        for path, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
     }
     for place, (path, module) in enumerate(modules.items()):
         if name == "vgg16":
@@ -51,24 +53,20 @@ def layers_with_weights(network: nn.Module, name: str) -> Iterator[tuple[str, nn
         elif name != "resnet50":
             yield path.replace(".", "/"), module
         elif isinstance(module, nn.BatchNorm2d):
-            suffix = _in_resnet(path)
+            suffix = "_conv1" if path == "bn1" else _branch(path)
             yield f"bn{suffix}", module
             yield f"scale{suffix}", module
         else:
-            suffix = _in_resnet(path)
-            yield {"_conv1": "conv1", "_fc": "fc1000"}.get(suffix, f"res{suffix}"), module
+            yield {"conv1": "conv1", "fc": "fc1000"}[path] if "." not in path else f"res{_branch(path)}", module
 
 
-def _in_resnet(path: str) -> str:
-    """What the names of Caffe's layers have after res, bn and scale, for a module of torchvision's ResNet-50.
+def _branch(path: str) -> str:
+    """What Caffe's names of layers have after res, bn and scale, for a module in a block of torchvision's ResNet-50.
 
-    >>> _in_resnet("layer3.5.bn2"), _in_resnet("layer1.0.downsample.0"), _in_resnet("bn1")
-    ('4f_branch2b', '2a_branch1', '_conv1')
+    >>> _branch("layer3.5.bn2"), _branch("layer1.0.downsample.0")
+    ('4f_branch2b', '2a_branch1')
     """
-    stage, _, rest = path.partition(".")
-    if not rest:
-        return "_fc" if stage == "fc" else "_conv1"
-    block, _, part = rest.partition(".")
+    stage, block, part = path.split(".", 2)
     branch = "1" if part.startswith("downsample") else f"2{'abc'[int(part[-1]) - 1]}"
     return f"{int(stage[-1]) + 1}{'abcdef'[int(block)]}_branch{branch}"
 
