@@ -26,7 +26,8 @@ SAME_GAME = "Measured by the pointing game of Table 1: mean accuracy over catego
 NETWORKS = (
     "The paper's networks were trained with the labels of VOC07 or COCO themselves, and measured on VOC07's test split "
     "and COCO's val2014. A row of ours that names no model is the packaged EfficientNet-Lite2, which was not: it is "
-    "asked for a phrase for each category (`eval/categories.json`), on other photos. The rows below are for reference."
+    "asked for a phrase for each category (`grounding/vocabularies/categories.json`), on other photos. The rows below "
+    "are for reference."
 )
 TORCHRAY = (
     "torchray's numbers and the paper's differ by at most 1.5 for VGG16, a plain chain of layers, and by up to 4.4 for "
