@@ -133,7 +133,7 @@ def test_a_network_learns_categories_and_is_asked_to_point_at_each_by_its_unit(d
     words += [f"model.checkpoint={network}", "model.short_side=64", f"output={tmp_path / 'results'}"]
     choices = {"data": data, "model": "checkpoint", "attention": "cmwp", "proposals": None}
     assert evaluate(settings_of("regions", *words), choices, words, tmp_path)
-    (result,) = read_region_results(tmp_path / "results")
+    (result,) = read_region_results(tmp_path / "results" / "results")
     names = result.pointing.names
     assert {name: scores.pairs for name, scores in names.items()} == {phrases[one]: 6 for one in categories}
     assert all(scores.is_known for scores in names.values())
