@@ -42,10 +42,23 @@ def main() -> None:
 @hydra.main(config_path=CONFIG_DIR, config_name="ground", version_base="1.3")
 def run(settings: Any) -> None:
     """Ground the photos that the settings name. Errors are logged, and a sweep continues."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    attempt(
-        lambda: ground_all(settings, folder) == 0, log, if_interrupted=f"what is finished lies in {printable(folder)}"
-    )
+    hydra_run = HydraConfig.get()
+    folder = Path(hydra_run.runtime.output_dir)
+    if settings.data is None:
+        attempt(
+            lambda: ground_all(settings, folder) == 0,
+            log,
+            if_interrupted=f"what is finished lies in {printable(folder)}",
+        )
+    else:
+        from grounding.batch.command import ground_data
+
+        choice = str(hydra_run.runtime.choices["data"])
+        attempt(
+            lambda: ground_data(settings, choice, folder),
+            log,
+            if_interrupted="finished rows are kept, and the same command continues from there",
+        )
 
 
 def ground_all(settings: Any, folder: Path) -> int:

@@ -37,6 +37,11 @@ class GroundSettings:
     image: list[str] = field(default_factory=list)
     caption: list[str] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
+    data: Any = None
+    output: str | None = None
+    part_rows: int = 200
+    workers: int | None = None
+    pictures: int = 0
     device: str = "auto"
 
 

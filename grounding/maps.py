@@ -73,19 +73,22 @@ class WordAttention:
         return self.classifier.prepare(image)
 
     def __call__(self, prepared: Sequence[Tensor], words: Sequence[Sequence[str]]) -> list[WordMaps]:
-        """The attention map of each word in each photo. Photos of equal size go through the network together.
+        """The attention map of each word in each photo. On a GPU, photos of equal size go through the network together.
+
+        On a CPU each goes alone: several at once are no faster there, and sums in another order would make the last
+        digits of a photo's maps depend on the photos beside it.
 
         Args:
             prepared: photos as `prepare` returns them, of any sizes.
             words: for each photo the words to look for, all of them in the vocabulary; there may be none.
         """
         distinct = [tuple(dict.fromkeys(photo_words)) for photo_words in words]
-        by_size: dict[torch.Size, list[int]] = {}
+        together: dict[object, list[int]] = {}
         for index, (image, photo_words) in enumerate(zip(prepared, distinct, strict=True)):
             if photo_words:
-                by_size.setdefault(image.shape, []).append(index)
+                together.setdefault(index if self.device.type == "cpu" else image.shape, []).append(index)
         found = [WordMaps() for _ in distinct]
-        for indices in by_size.values():
+        for indices in together.values():
             batch = torch.stack([prepared[index] for index in indices]).to(self.device)
             priors = [torch.stack([self.vocabulary.prior(word) for word in distinct[index]]) for index in indices]
             for index, attended in zip(indices, self.attend(batch, priors), strict=True):

@@ -50,6 +50,34 @@ class Pooling:
 AVERAGE = Pooling()
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The way in which a photo is scaled and normalised for a network.
+
+    Args:
+        mean: mean of red, green and blue in [0, 1], which is subtracted from a photo.
+        std: standard deviation of each colour, by which the difference is divided.
+        short_side: pixels to which a photo's shorter side is scaled.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    short_side: int
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Prepare a photo (3, H, W) in [0, 1], (3, h, w).
+
+        The shorter side gets ``short_side`` pixels, the longer one at most four times as many. Photos that are longer
+        still are squeezed.
+        """
+        height, width = image.shape[-2:]
+        scale = self.short_side / min(height, width)
+        limit = LONGEST * self.short_side
+        size = (min(round(height * scale), limit), min(round(width * scale), limit))
+        scaled = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        return (scaled - scaled.new_tensor(self.mean)[:, None, None]) / scaled.new_tensor(self.std)[:, None, None]
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network with its vocabulary and the preparation of photos for it.
@@ -103,18 +131,10 @@ class Classifier:
         """The probability of each unit, (units,), from its response to a photo."""
         return torch.cat([responses[: self.labels].sigmoid(), responses[self.labels :].softmax(0)])
 
-    def prepare(self, image: Tensor) -> Tensor:
-        """Scale and normalise a photo (3, H, W) in [0, 1] for the network, (3, h, w).
-
-        The shorter side gets ``short_side`` pixels, the longer one at most four times as many. Photos that are longer
-        still are squeezed.
-        """
-        height, width = image.shape[-2:]
-        scale = self.short_side / min(height, width)
-        limit = LONGEST * self.short_side
-        size = (min(round(height * scale), limit), min(round(width * scale), limit))
-        scaled = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-        return (scaled - scaled.new_tensor(self.mean)[:, None, None]) / scaled.new_tensor(self.std)[:, None, None]
+    @property
+    def prepare(self) -> Preparation:
+        """The preparation of photos, a function of a photo (3, H, W) in [0, 1]."""
+        return Preparation(self.mean, self.std, self.short_side)
 
 
 def efficientnet_lite2_imagenet(

@@ -3,7 +3,7 @@
 Each photo goes through the network once, and one attention map is computed for each different word.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,31 +171,43 @@ class Grounder:
         finally:  # after Ctrl-C, do not wait for photos that are being read
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _task(self, image: Future["_Photo"], texts: Captions, *, are_phrases: bool) -> "_Task | Exception":
+    def _task(self, image: Future["ReadPhoto"], texts: Captions, *, are_phrases: bool) -> "_Task | Exception":
         """A photo that a thread reads, with its parsed captions; or the error of either."""
         try:
             captions, phrases = read_texts(texts, are_phrases=are_phrases)
-            with_clothing = self.scoring.clothing_weight > 0
-            words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
-            return _Task(image.result(), captions, phrases, words)
+            return self._matched(image.result(), captions, phrases)
         except Exception as error:  # of any type: libraries that decode photos raise many
             return error
 
-    def _read(self, source: ImageSource) -> "_Photo":
+    def _matched(self, photo: "ReadPhoto", captions: tuple[str, ...], phrases: tuple[Phrase, ...]) -> "_Task":
+        with_clothing = self.scoring.clothing_weight > 0
+        words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
+        return _Task(photo, captions, phrases, words)
+
+    def _read(self, source: ImageSource) -> "ReadPhoto":
         """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
-        image = load_image(source)
-        return _Photo(
-            size=(image.shape[1], image.shape[2]),
-            prepared=self.attention.prepare(image),
-            proposals=propose_regions(image, self.propose),
-        )
+        return read_photo(load_image(source), self.attention.prepare, self.propose)
+
+    def ground_photo(self, photo: "ReadPhoto", captions: tuple[str, ...], phrases: tuple[Phrase, ...]) -> Grounding:
+        """Ground phrases in a photo that `read_photo` has read.
+
+        Args:
+            photo: the photo with its proposals.
+            captions: its captions.
+            phrases: their phrases, see `read_texts`.
+
+        Raises:
+            ValueError: attention is not a number.
+        """
+        task = self._matched(photo, captions, phrases)
+        (maps,) = self.attention([photo.prepared], [_words_of(task)])
+        return self._ground(task, maps)
 
     def _ground_together(self, tasks: Sequence["_Task | Exception"]) -> Iterator[Grounding | Exception]:
         """Ground the captions of some photos; photos of equal size go through the network together."""
         readable = [task for task in tasks if isinstance(task, _Task)]
-        words = [[word for phrase in task.words for word in phrase.attended] for task in readable]
         try:
-            maps = iter(self.attention([task.photo.prepared for task in readable], words))
+            maps = iter(self.attention([task.photo.prepared for task in readable], list(map(_words_of, readable))))
             yield from [task if isinstance(task, Exception) else self._ground(task, next(maps)) for task in tasks]
         except Exception as error:  # one photo may be to blame: each is tried alone
             if len(tasks) == 1:
@@ -205,14 +217,12 @@ class Grounder:
                     yield from self._ground_together([task])
 
     def _ground(self, task: "_Task", word_maps: WordMaps) -> Grounding:
-        photo = task.photo
+        ranked: dict[PhraseWords, tuple[Tensor | None, Regions]] = {}  # phrases of equal words are scored once
         grounded = []
         for phrase, words in zip(task.phrases, task.words, strict=True):
-            attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
-            exponent = self.scoring.area_exponents.for_phrase(words.kind, photo.proposals)
-            (ranking,) = rank_regions(
-                attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
-            )
+            if words not in ranked:
+                ranked[words] = self._rank(task.photo, words, word_maps)
+            attention, regions = ranked[words]
             grounded.append(
                 GroundedPhrase(
                     text=phrase.text,
@@ -220,17 +230,26 @@ class Grounder:
                     caption=phrase.caption,
                     words=words.known,
                     skipped_words=words.skipped,
-                    regions=ranking.regions[: self.scoring.count],
+                    regions=regions,
                     attention=attention,
                     reached=phrase_reached(word_maps.reached, words),
                 )
             )
-        return Grounding(task.captions, photo.size, tuple(grounded))
+        return Grounding(task.captions, task.photo.size, tuple(grounded))
+
+    def _rank(self, photo: "ReadPhoto", words: PhraseWords, word_maps: WordMaps) -> tuple[Tensor | None, Regions]:
+        """The attention map of a phrase, and the best regions by it."""
+        attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
+        exponent = self.scoring.area_exponents.for_phrase(words.kind, photo.proposals)
+        (ranking,) = rank_regions(
+            attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
+        )
+        return attention, ranking.regions[: self.scoring.count]
 
 
 @dataclass(frozen=True, eq=False)
-class _Photo:
-    """A photo that has been read, at the size that the network takes."""
+class ReadPhoto:
+    """A photo that has been read, at the size that the network takes, with the regions proposed in it."""
 
     size: tuple[int, int]  # (height, width) in pixels
     prepared: Tensor  # (3, h, w), as the network takes it
@@ -241,10 +260,20 @@ class _Photo:
 class _Task:
     """A photo and the phrases to ground in it."""
 
-    photo: _Photo
+    photo: ReadPhoto
     captions: tuple[str, ...]
     phrases: tuple[Phrase, ...]
     words: list[PhraseWords]  # one entry for each phrase
+
+
+def _words_of(task: _Task) -> list[str]:
+    return [word for phrase in task.words for word in phrase.attended]
+
+
+def read_photo(image: Tensor, prepare: Callable[[Tensor], Tensor], propose: Proposer) -> ReadPhoto:
+    """Prepare a photo (3, H, W) in [0, 1] for the network, and propose regions in it."""
+    size = (image.shape[1], image.shape[2])
+    return ReadPhoto(size, prepared=prepare(image), proposals=propose_regions(image, propose))
 
 
 def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], tuple[Phrase, ...]]:

@@ -1,0 +1,78 @@
+"""``python -m grounding data=manifest``: ground the captions of an archive, with progress and a summary."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from grounding.batch.run import Archive, Progress, ground_archive
+from grounding.config import grounder_settings, plain_settings
+from grounding.messages import printable
+
+log = logging.getLogger("grounding")
+
+
+def ground_data(settings: Any, choice: str, folder: Path) -> bool:
+    """Ground the archive that settings name, show the progress, and log a summary.
+
+    Args:
+        settings: the settings of the command.
+        choice: the option of ``data=``.
+        folder: the folder of the run, for pictures.
+
+    Returns:
+        True: every row has its answer, which may be an error.
+
+    Raises:
+        ValueError: a setting is wrong or missing, or the output has answers of other settings.
+        OSError: answers cannot be written.
+    """
+    archive = read_archive(settings, choice)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from grounding.batch.reading import count_rows
+
+    total = count_rows(archive.path)
+    columns = (
+        TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn()
+    )  # fmt: skip
+    done = None
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("rows", total=total, told="loading the model")
+        for done in ground_archive(archive, grounder_settings(settings), folder / "pictures"):
+            bar.update(task, completed=done.rows, told=told(done))
+    assert done is not None
+    log.info("%s rows, %s; the answers are in %s", f"{done.rows:,}", told(done), printable(archive.output))
+    return True
+
+
+def told(progress: Progress) -> str:
+    """The rate and the errors so far.
+
+    >>> told(Progress(rows=50, errors=1, answered=30, seconds=20.0))
+    '1.5 photos/s, 1 error'
+    """
+    rate = f"{progress.answered / progress.seconds:.3g} photos/s, " if progress.seconds else ""
+    return f"{rate}{progress.errors:,} error{'' if progress.errors == 1 else 's'}"
+
+
+def read_archive(settings: Any, choice: str) -> Archive:
+    """The archive that settings name.
+
+    Raises:
+        ValueError: a setting is wrong or missing.
+    """
+    if choice != "manifest":
+        raise ValueError(f"data={choice} has no captions: choose data=manifest data.path=captions.jsonl")
+    if settings.image or settings.caption or settings.phrases:
+        raise ValueError("the rows of data=manifest have photos and captions: leave out image=, caption= and phrases=")
+    if not settings.output:
+        raise ValueError("name the file of answers: output=regions.parquet, or output=regions.jsonl")
+    return Archive(
+        path=str(plain_settings("data", settings.data)["path"]),
+        output=Path(settings.output).expanduser(),
+        part_rows=settings.part_rows,
+        workers=settings.workers,
+        pictures=settings.pictures,
+    )
