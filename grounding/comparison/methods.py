@@ -82,7 +82,8 @@ def name_method(words: Sequence[str], alpha: float | None = None) -> tuple[str, 
     >>> name_method(["model.layer=blocks.4"])
     ('layer blocks.4', '')
     """
-    values = dict(word.split("=", 1) for word in words)
+    pairs = (word.partition("=") for word in words)
+    values = {name: value.strip("'") for name, _, value in pairs}  # without quotes that are meant for Hydra
     option = values.pop("attention", None)
     values.pop("alpha", None)
     parts = [value if name == "model" else f"{name.rpartition('.')[2]} {value}" for name, value in values.items()]

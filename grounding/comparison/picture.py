@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from grounding.comparison.records import Cell, Comparison
-from grounding.draw import INK, MARGIN, PAPER, colour_of, draw_heading, draw_tile, fit, overlay, pale, to_pil
+from grounding.draw import FAINT, INK, MARGIN, PAPER, colour_of, draw_heading, draw_tile, fit, overlay, pale, to_pil
 
 # Lengths are in pixels of the picture.
 TILE = 220  # width of a photo
@@ -36,7 +36,7 @@ def draw_comparison(image: Tensor, comparison: Comparison, *, title: str, peaks:
         for cell in cells:
             shown = pale(small) if cell.attention is None else overlay(small, cell.attention)
             _mark(shown, cell, scale, colour=colour, peaks=peaks)
-            tiles.append(draw_tile(shown, "", _note(cell), colour=colour, width=TILE))
+            tiles.append(draw_tile(shown, _note(cell), "", colour=FAINT, width=TILE))
         rows.append(tiles)
     return _table(rows)
 
