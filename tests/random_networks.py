@@ -207,23 +207,67 @@ def networks(draw: st.DrawFn, *, signed: bool = False) -> RandomNetwork:
     return RandomNetwork(draw(st.integers(0, 2**16)), tuple(blocks))
 
 
-def winning_probability(network: RandomNetwork, x: Tensor, prior: Tensor, *, contrastive: bool, signed: str) -> Tensor:
+def winning_probability(
+    network: RandomNetwork,
+    x: Tensor,
+    prior: Tensor,
+    *,
+    contrastive: bool,
+    signed: str,
+    reverse: bool = False,
+    normalised: bool = True,
+) -> Tensor:
     """P(a_j) of the layer's neurons for one image, summed over channels, from Eq. 2, 3 and 6 written as matrices.
 
     States are neurons; row i of the transition matrix holds P(a_j | a_i) of Eq. 6, the linear map between them taken by
-    autograd. The layer's neurons absorb. The fundamental matrix N = (I - Q)^-1 gives the expected visits.
+    autograd. The layer's neurons absorb. The fundamental matrix N = (I - Q)^-1 gives the expected visits. Without
+    normalisation, a row holds excitatory weight × activation instead, unless its neuron has one child that it copies.
     """
+    chain = _chain(network, x, signed)
+    first = prior @ chain.transition(network.output, -1 if reverse else 1, normalised=normalised)
+    if contrastive:
+        first = first - prior @ chain.transition(network.output, 1 if reverse else -1, normalised=normalised)
+    matrix = chain.matrix(normalised=normalised)
+    layer, transient = chain.layer, torch.ones(chain.total, dtype=torch.bool)
+    transient[layer] = False
+    q, r = matrix[transient][:, transient], matrix[transient][:, layer]
+    visits = torch.linalg.solve((torch.eye(len(q), dtype=q.dtype) - q).T, first[:, transient].T).T
+    at_layer = first[:, layer] + visits @ r
+    return at_layer.view(len(prior), *chain.excitement[network.layer].shape[1:]).sum(1)
+
+
+def path_of_winners(network: RandomNetwork, x: Tensor, unit: int, *, signed: str) -> Tensor:
+    """The cell of the layer at the end of the path from a unit that always goes on to the greatest P(a_j | a_i)."""
+    chain = _chain(network, x, signed)
+    matrix, row = chain.matrix(normalised=True), chain.transition(network.output, normalised=True)[unit]
+    cells = torch.zeros(chain.excitement[network.layer].shape[1:], dtype=x.dtype)
+    while row.any():
+        state = int(row.argmax())
+        if chain.layer.start <= state < chain.layer.stop:
+            cells.view(-1)[state - chain.layer.start] = 1
+            break
+        row = matrix[state]
+    return cells.sum(0)
+
+
+def _chain(network: RandomNetwork, x: Tensor, signed: str) -> "Chain":
     neurons: dict[Index, Tensor] = {}  # the values of the states, leaves of autograd
     excitement: dict[Index, Tensor] = {}  # their activations, counted from the least value
     links: dict[Index, dict[Index, Tensor]] = {}
     values: list[Tensor] = []
+    raw: list[Tensor] = []  # the values as autograd sees them, of which links are made
     for index, entry in enumerate(network.entries):
         inputs = [values[i] for i in entry.inputs] or [x]
         value = network.apply_entry(index, inputs)
+        residual = residual_branch(network, entry) if signed == "skip_ignored" else None
+        raw.append(value if residual is None else raw[residual])
         is_kept = entry.is_projection and signed != "compose"
         has_neurons = entry.role in ("activation", "maximum", "average", "concat") or is_neuron_sum(network, index)
         if has_neurons or is_kept or index == network.output:
-            before = inputs[0] if entry.role == "activation" else value
+            is_activation = entry.role == "activation"
+            before = raw[index]
+            if is_activation:
+                before = inputs[0] if entry.inputs and entry.inputs[0] in neurons else raw[(entry.inputs or (0,))[0]]
             if index != network.layer:
                 links[index] = jacobian(before, neurons)
             value = value.detach()
@@ -240,7 +284,20 @@ def winning_probability(network: RandomNetwork, x: Tensor, prior: Tensor, *, con
             value = value.detach().requires_grad_()
             neurons[index] = value
         values.append(value)
-    return absorbed(network, links, excitement, prior, contrastive=contrastive)
+    return Chain(network, links, excitement)
+
+
+def residual_branch(network: RandomNetwork, entry: Entry) -> Index | None:
+    """The input of a sum with the more operations of its own; None where neither has, and for other operations."""
+    if entry.role != "sum":
+        return None
+    first, second = (above(network, index) for index in entry.inputs)
+    own = (len(first - second), len(second - first))
+    return None if own[0] == own[1] else entry.inputs[own.index(max(own))]
+
+
+def above(network: RandomNetwork, index: Index) -> set[Index]:
+    return {index}.union(*(above(network, source) for source in network.entries[index].inputs))
 
 
 def is_neuron_sum(network: RandomNetwork, index: Index) -> bool:
@@ -271,41 +328,50 @@ def jacobian(before: Tensor, neurons: dict[Index, Tensor]) -> dict[Index, Tensor
     }
 
 
-def absorbed(
-    network: RandomNetwork,
-    links: dict[Index, dict[Index, Tensor]],
-    excitement: dict[Index, Tensor],
-    prior: Tensor,
-    *,
-    contrastive: bool,
-) -> Tensor:
-    nodes = [index for index in excitement if index != network.output]
-    starts: dict[Index, int] = {}
-    total = 0
-    for index in nodes:
-        starts[index] = total
-        total += excitement[index].numel()
+@dataclass(eq=False)
+class Chain:
+    """The states of a network's neurons, and what one excites another by."""
 
-    def transition(index: Index, sign: int = 1) -> Tensor:
-        count = next(iter(links[index].values())).shape[0]
-        row = torch.zeros(count, total, dtype=prior.dtype)
-        for source, matrix in links[index].items():
-            weight = (sign * matrix).clamp(min=0) * excitement[source].flatten()
-            row[:, starts[source] : starts[source] + weight.shape[1]] += weight
+    network: RandomNetwork
+    links: dict[Index, dict[Index, Tensor]]
+    excitement: dict[Index, Tensor]
+
+    def __post_init__(self) -> None:
+        self.starts: dict[Index, int] = {}
+        self.total = 0
+        for index, activation in self.excitement.items():
+            if index != self.network.output:
+                self.starts[index] = self.total
+                self.total += activation.numel()
+
+    @property
+    def layer(self) -> slice:
+        """The states of the layer."""
+        start = self.starts[self.network.layer]
+        return slice(start, start + self.excitement[self.network.layer].numel())
+
+    def transition(self, index: Index, sign: int = 1, *, normalised: bool) -> Tensor:
+        """The rows of a node's neurons."""
+        count = next(iter(self.links[index].values())).shape[0]
+        row = torch.zeros(count, self.total, dtype=self.excitement[index].dtype)
+        for source, matrix in self.links[index].items():
+            weight = (sign * matrix).clamp(min=0) * self.excitement[source].flatten()
+            row[:, self.starts[source] : self.starts[source] + weight.shape[1]] += weight
+        if not normalised and not self.is_copy(index):
+            return row
         normaliser = row.sum(1, keepdim=True)
         return torch.where(normaliser == 0, 0.0, row / normaliser.masked_fill(normaliser == 0, 1))
 
-    chain = torch.zeros(total, total, dtype=prior.dtype)
-    for index in nodes:
-        if index != network.layer:
-            chain[starts[index] : starts[index] + excitement[index].numel()] = transition(index)
-    first = prior @ transition(network.output)
-    if contrastive:
-        first = first - prior @ transition(network.output, -1)
-    layer = slice(starts[network.layer], starts[network.layer] + excitement[network.layer].numel())
-    transient = torch.ones(total, dtype=torch.bool)
-    transient[layer] = False
-    q, r = chain[transient][:, transient], chain[transient][:, layer]
-    visits = torch.linalg.solve((torch.eye(len(q), dtype=q.dtype) - q).T, first[:, transient].T).T
-    at_layer = first[:, layer] + visits @ r
-    return at_layer.view(len(prior), *excitement[network.layer].shape[1:]).sum(1)
+    def is_copy(self, index: Index) -> bool:
+        """Whether each neuron of a node is one of another node's."""
+        entry, matrices = self.network.entries[index], list(self.links[index].values())
+        is_alone = len(matrices) == 1 and torch.equal(matrices[0], torch.eye(len(matrices[0]), dtype=matrices[0].dtype))
+        return entry.role in ("maximum", "concat", "pass") or (entry.role == "activation" and is_alone)
+
+    def matrix(self, *, normalised: bool) -> Tensor:
+        """The transition matrix of all neurons but the output units."""
+        chain = torch.zeros(self.total, self.total, dtype=next(iter(self.excitement.values())).dtype)
+        for index, start in self.starts.items():
+            if index != self.network.layer:
+                chain[start : start + self.excitement[index].numel()] = self.transition(index, normalised=normalised)
+        return chain

@@ -72,7 +72,13 @@ OPTIONS = sorted(
 DEVIATIONS = {
     ("attention", "best"): {"parts.whole.signed", "parts.fine.signed"},
     ("attention", "cmwp"): {"signed"},
+    ("attention", "cmwp_star"): {"signed", "at"},
+    ("attention", "d_wta"): {"signed"},
+    ("attention", "deconv_at_layer"): {"at"},
+    ("attention", "grad_at_layer"): {"at"},
     ("attention", "mwp"): {"signed", "contrastive"},
+    ("attention", "post_norm"): {"method.signed", "method.contrastive"},
+    ("attention", "without_norm"): {"signed", "normalised"},
     ("proposals", "edge_boxes_200"): {"count"},
     ("proposals", "scg"): {"scales", "candidates"},
 }

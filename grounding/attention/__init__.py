@@ -2,6 +2,8 @@
 
 from grounding.attention.activation_map import CAM
 from grounding.attention.attended import Attended, MassTracking
+from grounding.attention.contrast import Contrast
+from grounding.attention.deterministic import DeterministicWTA
 from grounding.attention.excitation import ExcitationBackprop
 from grounding.attention.fixed import Centre, ProposalOrder
 from grounding.attention.gradients import Deconv, Grad
@@ -13,7 +15,9 @@ __all__ = [
     "LRP",
     "Attended",
     "Centre",
+    "Contrast",
     "Deconv",
+    "DeterministicWTA",
     "ExcitationBackprop",
     "Grad",
     "MassTracking",

@@ -32,16 +32,18 @@ class CAM:
             its weights are read once, here.
         layer: not used, since maps are those of the last layer before the pooling; all methods take it.
         window: not used, since the classifier is applied at every cell.
+        reverse: whether the units are replaced by their reverse units, whose weights are negated (Table 3).
 
     Raises:
         ValueError: the network cannot be traced, or has another kind of classifier.
     """
 
-    def __init__(self, network: nn.Module, layer: str, *, window: int | None = None) -> None:
+    def __init__(self, network: nn.Module, layer: str, *, window: int | None = None, reverse: bool = False) -> None:
         self.layer = layer
         with full_precision(device_type(network)):
             trace = trace_network(network, window=None)
-            node, self._weight = classifier_above_average(trace)
+            node, weight = classifier_above_average(trace)
+        self._weight = -weight if reverse else weight
         self._network = network_up_to(node, trace)
 
     @torch.inference_mode(False)

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from grounding.attention.children import Bundle, Children, excitatory_terms
 from grounding.attention.linear import Convolution
-from grounding.attention.links import Circuit, Excitation, Maximum, OneChild, Term, flat
+from grounding.attention.links import Circuit, Excitation, Link, Maximum, OneChild, Term, flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class Photos:
     """Some photos of equal size, as the network saw them."""
 
     signals: list[Tensor]  # of each photo, the top-down signal of its words over units and positions (K_b, units, h, w)
+    responses: Tensor  # of the units (B, units, h, w)
     activations: dict[fx.Node, Tensor] = field(default_factory=dict)
     ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
     winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places in the map below (`flat`)
@@ -51,8 +52,9 @@ class Ascent:
     values: dict[fx.Node, Tensor]  # (B, C, h, w), of all neurons of the circuit
     photos: Photos
     keeps_signs: bool  # whether negative values of activations without a lower bound are kept, or count as 0
+    normalised: bool = True  # whether a neuron's shares sum to 1
 
-    def run(self, units: Tensor, *, contrastive: bool) -> None:
+    def run(self, units: Tensor, *, contrastive: bool, reverse: bool = False) -> None:
         """Compute activations, ratios and the classifiers' sides; ``units`` are those that words ask for."""
         circuit, photos = self.circuit, self.photos
         normalisers: dict[fx.Node, Tensor] = {}
@@ -62,13 +64,18 @@ class Ascent:
                 photos.winners[node] = _winners(link, self.values[link.source])
             photos.activations[node] = activation = self._activation(node, normaliser)
             if normaliser is not None:
-                photos.ratios[node] = ratio_of(activation, normaliser)
+                photos.ratios[node] = self._ratio(link, activation, normaliser)
             if node is circuit.layer:
                 for bundle in self.children.bundles[node]:
                     photos.contributions[bundle] = bundle.map.contributions(activation)
             _excite(node, activation, self.circuit, self.children, photos, normalisers)
         for node in circuit.classifiers:
-            photos.sides[node] = self._sides(node, units, contrastive=contrastive)
+            photos.sides[node] = self._sides(node, units, contrastive=contrastive, reverse=reverse)
+
+    def _ratio(self, link: Link, activation: Tensor, normaliser: Tensor) -> Tensor:
+        """The factor of evidence; without Z_i it is the activation, but for neurons of one child, which they copy."""
+        has_one_child = isinstance(link, Excitation) and link.is_passing
+        return ratio_of(activation, normaliser) if self.normalised or has_one_child else activation
 
     def _activation(self, node: fx.Node, normaliser: Tensor | None) -> Tensor:
         """The responses of a node's neurons, counted from the least value that they can have (Eq. 20)."""
@@ -87,8 +94,11 @@ class Ascent:
             return normaliser
         return value - lowest
 
-    def _sides(self, node: fx.Node, units: Tensor, *, contrastive: bool) -> tuple[Side, ...]:
-        """The excitatory links of a classifier's units and, with contrast, of the reverse units (Eq. 9)."""
+    def _sides(self, node: fx.Node, units: Tensor, *, contrastive: bool, reverse: bool) -> tuple[Side, ...]:
+        """The excitatory links of a classifier's units and, with contrast, of the reverse units (Eq. 9).
+
+        With ``reverse`` the reverse units are asked for, and the units are what they are contrasted with.
+        """
         link = self.circuit.links[node]
         assert isinstance(link, Excitation)
         activation = self.photos.activations[node]
@@ -97,11 +107,12 @@ class Ascent:
             link, activation = Excitation(tuple(rows)), activation[:, units]
         sides = []
         for sign in (1, -1) if contrastive else (1,):
-            terms = excitatory_terms(link, of_reverse=sign < 0)
+            of_reverse = (sign < 0) != reverse
+            terms = excitatory_terms(link, of_reverse=of_reverse, scaled_up=self.normalised)
             normaliser: dict[fx.Node, Tensor] = {}
             for term in terms:
                 _accumulate(normaliser, node, term.map.apply(self.photos.activations[term.source]))
-            sides.append(Side(sign, tuple(terms), ratio_of(activation, normaliser[node])))
+            sides.append(Side(sign, tuple(terms), self._ratio(link, activation, normaliser[node])))
         return tuple(sides)
 
 

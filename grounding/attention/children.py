@@ -29,8 +29,13 @@ class Children:
     plain_of: dict[fx.Node, list[tuple[fx.Node, LinearMap]]]  # parent -> children through sums and averages
 
 
-def find_children(circuit: Circuit) -> Children:
-    """Gather the links on the way from the units to the layer, and stack convolutions of equal geometry."""
+def find_children(circuit: Circuit, *, scaled_up: bool = True) -> Children:
+    """Gather the links on the way from the units to the layer, and stack convolutions of equal geometry.
+
+    Args:
+        circuit: the neurons and links.
+        scaled_up: whether small weights are scaled up (see `excitatory_terms`).
+    """
     siblings: dict[fx.Node, dict[Any, list[tuple[fx.Node, Convolution]]]] = defaultdict(lambda: defaultdict(list))
     children = Children(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
     classifiers = circuit.classifiers
@@ -39,7 +44,7 @@ def find_children(circuit: Circuit) -> Children:
         link = circuit.links[node]
         if not isinstance(link, Excitation) or node in classifiers:
             continue
-        for term in excitatory_terms(link):
+        for term in excitatory_terms(link, scaled_up=scaled_up):
             if isinstance(term.map, Convolution):
                 stack = term.map.geometry if term.map.groups == 1 else term
                 siblings[term.source][stack].append((node, term.map))
@@ -67,11 +72,11 @@ def _stacked(members: list[tuple[fx.Node, Convolution]]) -> Bundle:
     return Bundle(replace(members[0][1], weight=channels_last(weight)), tuple(parents))
 
 
-def excitatory_terms(link: Excitation, *, of_reverse: bool = False) -> list[Term]:
+def excitatory_terms(link: Excitation, *, of_reverse: bool = False, scaled_up: bool = True) -> list[Term]:
     """The terms of a link with only the weights that excite a neuron (Eq. 6), or its reverse unit (section 3.3).
 
     A skip, being positive, excites the neuron and not the reverse unit. Where a neuron has nothing but weights, small
-    ones are scaled up by a power of two (see `_scaled_up`).
+    ones are scaled up by a power of two (see `_scaled_up`), unless shares are not to be normalised.
     """
     terms = []
     for term in link.terms:
@@ -79,7 +84,7 @@ def excitatory_terms(link: Excitation, *, of_reverse: bool = False) -> list[Term
             terms.append(Term(term.source, term.map.inhibitory() if of_reverse else term.map.excitatory()))
         elif not of_reverse:
             terms.append(term)
-    return _scaled_up(terms) if link.has_only_weights else terms
+    return _scaled_up(terms) if scaled_up and link.has_only_weights else terms
 
 
 def _scaled_up(terms: list[Term]) -> list[Term]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import fx, nn
 
-from grounding.attention.graph import Trace, descendants, module_of
+from grounding.attention.graph import Trace, ancestors, descendants, module_of
 from grounding.attention.linear import Average, Convolution, Identity, LinearMap, add, compose
 from grounding.attention.links import Circuit, Concatenation, Excitation, Flattening, Link, Maximum, Term, Unknown
 from grounding.attention.operations import (
@@ -32,8 +32,8 @@ from grounding.attention.operations import (
     passes,
 )
 
-Signed = Literal["raise", "carry", "clamp", "compose"]
-SIGNED_TREATMENTS = ("raise", "carry", "clamp", "compose")
+Signed = Literal["raise", "carry", "clamp", "compose", "skip_ignored"]
+SIGNED_TREATMENTS = ("raise", "carry", "clamp", "compose", "skip_ignored")
 
 
 def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
@@ -45,7 +45,8 @@ def derive_circuit(trace: Trace, layer: str, *, signed: Signed) -> Circuit:
         signed: the treatment of signed values that enter a link (linear bottlenecks, residual sums):
             ``raise`` an error as soon as one is negative; ``carry`` the sign of a negative value into its share, as in
             the paper's Eq. 19 and its released code; ``clamp``, so that shares are in proportion to the positive part;
-            ``compose`` linear maps that follow each other into one.
+            ``compose`` linear maps that follow each other into one; ``skip_ignored``, so that a residual sum has the
+            children of its longer branch alone (section 6.1.3, Fig. 7), and all other shares are as with ``clamp``.
 
     Raises:
         ValueError: the layer is unknown or holds no activation neurons, or an operation between the layer and the
@@ -76,6 +77,15 @@ def activation_layers(trace: Trace) -> dict[str, fx.Node]:
         for node in analysis.links
         if analysis.lowest[node] > -math.inf and (node in paths or node.name not in trace.layers)
     }
+
+
+def find_layer(trace: Trace, layer: str) -> fx.Node:
+    """The node of the activation neurons of a layer, whether or not every operation above it has a rule.
+
+    Raises:
+        ValueError: the layer is unknown or holds no activation neurons.
+    """
+    return _layer_node(layer, trace, _analyse(trace, "clamp"))
 
 
 def logits_node(node: fx.Node, trace: Trace) -> fx.Node:
@@ -226,7 +236,10 @@ def _read_activation(analysis: _Analysis, node: fx.Node, module: nn.Module | Non
 def _read_sum(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:
     branches = [analysis.resolve(part) for part in node.args if isinstance(part, fx.Node) and part.op != "get_attr"]
     has_bias = len(branches) < 2  # a number or parameter, which takes no part
-    if analysis.signed == "compose":
+    residual = _residual_branch(branches) if analysis.signed == "skip_ignored" else None
+    if residual is not None:
+        terms = list(analysis.terms(residual))
+    elif analysis.signed == "compose":
         terms = [term for branch in branches for term in analysis.terms(branch)]
     else:
         terms = [Term(analysis.as_neurons(branch), Identity()) for branch in branches]
@@ -235,6 +248,15 @@ def _read_sum(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> N
         analysis.add(node, Excitation(merge_terms(terms)), lowest)
     else:
         analysis.pending[node] = merge_terms(terms)
+
+
+def _residual_branch(branches: list[fx.Node]) -> fx.Node | None:
+    """The branch of a sum that does more operations of its own; the other one is the skip. None where neither does."""
+    above = [ancestors(branch) for branch in branches]
+    if len(above) != 2:
+        return None
+    first, second = len(above[0] - above[1]), len(above[1] - above[0])
+    return None if first == second else branches[0 if first > second else 1]
 
 
 def _read_repetition(analysis: _Analysis, node: fx.Node, module: nn.Module | None) -> None:

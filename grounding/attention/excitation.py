@@ -20,6 +20,7 @@ from grounding.attention.children import find_children
 from grounding.attention.circuit import Signed, derive_circuit
 from grounding.attention.descent import Descent, deal_out
 from grounding.attention.links import Circuit, Excitation, Flattening
+from grounding.attention.places import Place, check_place, last_map
 from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
@@ -32,6 +33,7 @@ from grounding.attention.signals import (
     check_units,
     device_type,
     read_targets,
+    scaled,
     spread,
 )
 from grounding.attention.trace import trace_network
@@ -43,10 +45,14 @@ class ExcitationBackprop:
     Args:
         network: a classifier that ``torch.fx`` can trace. It is left as it was; its weights are read once, here.
         layer: where attention stops: the path of a module whose outputs are activation neurons, such as ``maxpool2``.
+        at: ``layer``, or ``last_map`` to stop at the map below the global average pooling instead (c-MWP* of Table 2).
         contrastive: True for c-MWP: the share of the reverse unit is subtracted at the input of the classifier (Eq. 9),
             and the positive part is kept at the end. False for the marginal winning probability (MWP, Eq. 7).
-        signed: the treatment of negative values that enter a link: ``raise``, ``carry``, ``clamp`` or ``compose``
-            (see `grounding.attention.circuit.derive_circuit`).
+        reverse: whether the units that are asked for and their reverse units, whose weights are negated, change places.
+        normalised: whether a neuron's shares sum to 1. False leaves Z_i out of Eq. 6 ("w/o norm" of Table 3):
+            probability grows and shrinks from layer to layer, so it is computed in float64 and maps are renormalised.
+        signed: the treatment of signed values that enter a link: ``raise``, ``carry``, ``clamp``, ``compose`` or
+            ``skip_ignored`` (see `grounding.attention.circuit.derive_circuit`).
         window: side in cells of a window that slides over the last map. The classifier is applied at every position,
             and the unit's confidence over positions is the top-down signal (6.1.1). None applies it to the whole photo.
         confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
@@ -75,7 +81,10 @@ class ExcitationBackprop:
         network: nn.Module,
         layer: str,
         *,
+        at: Place = "layer",
         contrastive: bool = True,
+        reverse: bool = False,
+        normalised: bool = True,
         signed: Signed = "raise",
         window: int | None = None,
         confidence: Confidence = "softmax",
@@ -85,19 +94,28 @@ class ExcitationBackprop:
         check_confidence(confidence)
         if not isinstance(words_per_pass, int) or words_per_pass < 1:
             raise ValueError(f"words_per_pass must be a number of words, at least 1, got {words_per_pass!r}")
-        if not isinstance(contrastive, bool) or not isinstance(renormalise, bool):
-            raise ValueError(f"contrastive and renormalise are true or false, got {contrastive!r} and {renormalise!r}")
-        self.layer = layer
+        switches = {
+            "contrastive": contrastive,
+            "reverse": reverse,
+            "normalised": normalised,
+            "renormalise": renormalise,
+        }
+        if wrong := {name: value for name, value in switches.items() if not isinstance(value, bool)}:
+            raise ValueError(f"{' and '.join(switches)} are true or false, got {wrong}")
+        check_place(at, allowed=("layer", "last_map"))
         self.contrastive = contrastive
+        self.reverse = reverse
+        self.normalised = normalised
         self.confidence = confidence
-        self.renormalise = renormalise
+        self.renormalise = renormalise or not normalised
         self.words_per_pass = words_per_pass
         self.signed = signed
         with full_precision(device_type(network)):
             trace = trace_network(network, window=window)
-            self._network = trace.module
-            self._circuit = derive_circuit(trace, layer, signed=signed)
-            self._children = find_children(self._circuit)
+            self.network = trace.module if normalised else trace.module.double()
+            self.layer = layer if at == "layer" else last_map(trace).name
+            self.circuit = derive_circuit(trace, self.layer, signed=signed)
+            self._children = find_children(self.circuit, scaled_up=normalised)
 
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """Attention maps of the targets of each image.
@@ -117,11 +135,14 @@ class ExcitationBackprop:
         """Attention maps as those of a call, with the share of each word's probability that reached the layer.
 
         The share is the sum of the unclipped MWP map, for c-MWP as well, before a map is renormalised. With
-        ``signed=carry`` it counts negative shares, and can be below 0 or above 1. It costs one more pass up through the
-        excitatory weights above the layer, for all words of a photo together (``benchmarks/attention.py`` times it).
+        ``signed=carry`` it counts negative shares, and can be below 0 or above 1. Without normalisation there is no
+        such share, and it is None. It costs one more pass up through the excitatory weights above the layer, for all
+        words of a photo together (``benchmarks/attention.py`` times it).
 
         Arguments and errors are those of `__call__`; the maps are the same to the bit.
         """
+        if not self.normalised:
+            return [Attended(maps, None) for maps in self(images, targets)]
         maps, reached = self._attend(images, targets, with_mass=True)
         return [Attended(self._finished(attention), mass) for attention, mass in zip(maps, reached, strict=True)]
 
@@ -131,7 +152,7 @@ class ExcitationBackprop:
 
     def _finished(self, attention: Tensor) -> Tensor:
         attention = attention.clamp(min=0)
-        return _normalised(attention) if self.renormalise else attention
+        return scaled(attention) if self.renormalise else attention
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -142,18 +163,21 @@ class ExcitationBackprop:
         check_call(images, targets)
         if len(images) == 0:
             return [], []
-        with full_precision(device_type(self._network)):
-            photos = self._look(images, targets)
-            reached = reached_mass(self._circuit, self._children, photos) if with_mass else []
+        with full_precision(device_type(self.network)):
+            photos = self.look(images, targets)
+            reached = reached_mass(self.circuit, self._children, photos) if with_mass else []
             maps = self._descend(photos)
         check_finite([*maps, *reached])
         return maps, reached
 
-    def _look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
-        """Run the network, and compute bottom up everything that is the same for all words."""
-        circuit = self._circuit
-        recorder = Recorder(self._network, {*circuit.neurons, circuit.units})
-        output = recorder.run(as_input(images, self._network))
+    def look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
+        """Run the network, and compute bottom up everything that is the same for all words.
+
+        Arguments and errors are those of `__call__`; there is at least one image.
+        """
+        circuit = self.circuit
+        recorder = Recorder(self.network, {*circuit.neurons, circuit.units})
+        output = recorder.run(as_input(images, self.network))
         if recorder.values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
         values = {node: as_map(value) for node, value in recorder.values.items()}
@@ -163,30 +187,37 @@ class ExcitationBackprop:
         self._check_signs(values)
         units, priors = read_targets(targets, responses, keep_all=not circuit.has_separate_units)
         signals = [spread(p, r, self.confidence) for p, r in zip(priors, responses[:, units], strict=True)]
-        photos = Photos(signals)
-        ascent = Ascent(circuit, self._children, values, photos, keeps_signs=self.signed == "carry")
-        ascent.run(units, contrastive=self.contrastive)
+        photos = Photos(signals, responses[:, units])
+        ascent = Ascent(
+            circuit,
+            self._children,
+            values,
+            photos,
+            keeps_signs=self.signed == "carry",
+            normalised=self.normalised,
+        )
+        ascent.run(units, contrastive=self.contrastive, reverse=self.reverse)
         return photos
 
     def _descend(self, photos: Photos) -> list[Tensor]:
         """Compute the maps of all words of all photos top down, (K_b, h, w) each."""
-        size = photos.activations[self._circuit.layer].shape[-2:]
+        size = photos.activations[self.circuit.layer].shape[-2:]
         maps = [signal.new_empty(len(signal), *size) for signal in photos.signals]
         for words in deal_out([len(signal) for signal in photos.signals], self.words_per_pass):
-            attention = Descent(self._circuit, self._children, photos, words).run()
+            attention = Descent(self.circuit, self._children, photos, words).run()
             for photo, part, rows in words:
                 maps[photo][part] = attention[rows]
         return maps
 
     def _check_signs(self, values: dict[fx.Node, Tensor]) -> None:
         """Raise if a neuron would share its probability among negative values and no treatment of them is chosen."""
-        if self.signed in ("carry", "clamp"):
+        if self.signed in ("carry", "clamp", "skip_ignored"):
             return
-        for node in self._circuit.descent:
-            link = self._circuit.links[node]
+        for node in self.circuit.descent:
+            link = self.circuit.links[node]
             if isinstance(link, Excitation) and not link.is_passing:
                 for source in link.sources:
-                    if self._circuit.lowest[source] == -math.inf and (values[source] < 0).any():
+                    if self.circuit.lowest[source] == -math.inf and (values[source] < 0).any():
                         cure = "signed=clamp" if self.signed == "compose" else "signed=clamp or signed=compose"
                         raise ValueError(
                             f"negative values of {source.name} (least {values[source].min():.3g}) enter {node.name}, "
@@ -202,8 +233,3 @@ def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:
             vector, size = values[node].shape, values[link.source].shape
             if vector != (size[0], size[1] * size[2] * size[3], 1, 1):
                 raise ValueError(f"no rule for the reshape {node.name} from {tuple(size)} to {tuple(vector[:2])}")
-
-
-def _normalised(attention: Tensor) -> Tensor:
-    total = attention.sum((1, 2), keepdim=True)
-    return attention / total.masked_fill(total == 0, 1)

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from grounding.attention.circuit import logits_node
 from grounding.attention.graph import Trace, module_of
 from grounding.attention.operations import is_activation
+from grounding.attention.places import Place, check_place, place_of
 from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
@@ -33,13 +34,17 @@ TRUNCATE = 3  # standard deviations after which a Gaussian is cut off
 
 
 class Grad:
-    """Gradients of output units with respect to pixels (Simonyan et al. 2014; paper, section 6.1.1).
+    """Gradients of output units with respect to pixels (Simonyan et al. 2014; paper, section 6.1.1) or to neurons.
 
-    A map is the greatest absolute value over the colour channels, blurred, at the resolution of the pixels.
+    A map is the greatest absolute value over the channels, blurred, at the resolution of the place where it stops.
 
     Args:
         network: a classifier that ``torch.fx`` can trace. It is left as it was; its weights are read once, here.
-        layer: not used, since gradients go down to the pixels; all methods take it.
+        layer: the layer of activation neurons that ``at=layer`` means.
+        at: where gradients stop: at the ``pixels``, at the ``layer``, or at the ``last_map`` below the global average
+            pooling (6.1.3, Fig. 6).
+        reverse: whether the units are replaced by their reverse units, whose weights are negated (Table 3). A unit's
+            confidence over positions stays the same.
         window: the side of the sliding classifier's window, in cells, or None (see `ExcitationBackprop`).
         confidence: how a unit's responses become its confidence over positions: by their ``softmax``, or by their
             ``sigmoid``, normalised. It weighs the positions and is itself held constant.
@@ -56,16 +61,22 @@ class Grad:
         layer: str,
         *,
         window: int | None = None,
+        at: Place = "pixels",
+        reverse: bool = False,
         confidence: Confidence = "softmax",
         blur: float = 0.02,
     ) -> None:
+        check_place(at)
         check_confidence(confidence)
         check_blur(blur)
         self.layer = layer
+        self.at = at
+        self.reverse = reverse
         self.confidence = confidence
         self.blur = blur
         self._trace = trace_network(network, window=window)
         self._units = logits_node(self._trace.output, self._trace)
+        self._place = place_of(self._trace, layer, at)
 
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """Attention maps of the targets of each image.
@@ -73,7 +84,7 @@ class Grad:
         Shapes:
             images: (B, 3, H, W), as the network wants them.
             targets: B tensors, either (K_b,) of output units, or (K_b, units) of prior distributions.
-            returns: B tensors (K_b, H, W), non-negative.
+            returns: B tensors (K_b, h, w), non-negative, at the resolution of the pixels or of the layer.
 
         Raises:
             ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
@@ -83,13 +94,18 @@ class Grad:
             self._units,
             images,
             targets,
-            start=lambda prior, responses: spread(prior, responses, self.confidence),
+            place=self._place,
+            start=self._start,
             finish=lambda gradient: gradient.abs().amax(0),
         )
         return [blurred(attention, self.blur) for attention in maps]
 
+    def _start(self, prior: Tensor, responses: Tensor) -> Tensor:
+        signal = spread(prior, responses, self.confidence)
+        return -signal if self.reverse else signal
+
     def _recorder(self) -> Recorder:
-        return Differentiable(self._trace, {self._units})
+        return Differentiable(self._trace, {self._units, self._place})
 
 
 class Deconv(Grad):
@@ -100,7 +116,7 @@ class Deconv(Grad):
     """
 
     def _recorder(self) -> Recorder:
-        return _Guided(self._trace, {self._units})
+        return _Guided(self._trace, {self._units, self._place})
 
 
 class Differentiable(Recorder):
@@ -130,21 +146,23 @@ def descend(
     images: Tensor,
     targets: Sequence[Tensor],
     *,
+    place: fx.Node,
     start: Callable[[Tensor, Tensor], Tensor],
     finish: Callable[[Tensor], Tensor],
 ) -> list[Tensor]:
-    """Let autograd bring a signal from the output units down to the pixels, one photo and one word after the other.
+    """Let autograd bring a signal from the output units down to a place, one photo and one word after the other.
 
     Args:
-        recorder: runs the network and keeps the value of ``units``.
+        recorder: runs the network and keeps the values of ``units`` and of ``place``.
         units: the node of the output units.
         images: (B, 3, H, W).
         targets: as in `read_targets`.
+        place: the node where the signal is taken, below the units: the image, or a map.
         start: computes the signals (K, U, h, w) from priors (K, U) and responses (U, h, w).
-        finish: makes a map (H, W) of what arrives at the pixels, (3, H, W).
+        finish: makes a map (h, w) of what arrives at the place, (C, h, w).
 
     Returns:
-        the maps of each photo, (K_b, H, W).
+        the maps of each photo, (K_b, h, w).
 
     Raises:
         ValueError: shapes do not fit, a unit does not exist, a prior is negative, or a value is not a number.
@@ -160,9 +178,10 @@ def descend(
             used, (prior,) = read_targets([target], responses)
             responses = responses[:, used]
             signals = start(prior, responses[0].detach())
-            maps.append(pixels.new_empty(len(signals), *pixels.shape[-2:]))
+            below = recorder.values.pop(place)
+            maps.append(pixels.new_empty(len(signals), *below.shape[-2:]))
             for attention, signal in zip(maps[-1], signals, strict=True):
-                (arrived,) = torch.autograd.grad(responses, pixels, signal[None], retain_graph=True)
+                (arrived,) = torch.autograd.grad(responses, below, signal[None], retain_graph=True)
                 attention.copy_(finish(arrived[0]))
     check_finite(maps)
     return maps

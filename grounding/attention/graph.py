@@ -40,6 +40,18 @@ def descendants(node: fx.Node) -> set[fx.Node]:
     return found
 
 
+def ancestors(node: fx.Node) -> set[fx.Node]:
+    """A node and every node that its value depends on."""
+    found = {node}
+    waiting = [node]
+    while waiting:
+        for source in waiting.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found
+
+
 def redirect(trace: Trace, old: fx.Node, new: fx.Node) -> None:
     """Let everything that read ``old`` read ``new`` instead."""
     old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)

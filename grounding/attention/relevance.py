@@ -29,6 +29,7 @@ from grounding.attention.operations import (
     operation_name,
     passes,
 )
+from grounding.attention.places import place_of
 from grounding.attention.signals import Confidence, as_map, check_confidence, spread
 from grounding.attention.trace import trace_network
 
@@ -98,6 +99,7 @@ class LRP:
         self.blur = blur
         self._trace = trace_network(network, window=window)
         self._units = logits_node(self._trace.output, self._trace)
+        self._image = place_of(self._trace, layer, "pixels")
         self._kinds = find_kinds(self._trace, self._units)
         self._heads = find_heads(self._units, self._kinds)
         self._maps = linear_maps(self._trace, self._kinds) if rule == "alpha_beta" else {}
@@ -113,6 +115,7 @@ class LRP:
             self._units,
             images,
             targets,
+            place=self._image,
             start=self._start,
             finish=lambda relevance: relevance.sum(0),
         )
@@ -276,7 +279,7 @@ class _Relevance(Differentiable):
     """Runs a traced network so that autograd carries relevance down."""
 
     def __init__(self, method: LRP) -> None:
-        super().__init__(method._trace, {method._units})
+        super().__init__(method._trace, {method._units, method._image})
         self._method = method
 
     def compute(self, n: fx.Node) -> Any:

@@ -144,3 +144,9 @@ def spread(prior: Tensor, responses: Tensor, confidence: Confidence) -> Tensor:
     logits = responses.flatten(1)
     share = (logits if confidence == "softmax" else F.logsigmoid(logits)).softmax(1)
     return prior[:, :, None, None] * share.view_as(responses)
+
+
+def scaled(maps: Tensor) -> Tensor:
+    """Scale maps (K, h, w), non-negative, to sum 1; empty ones stay empty."""
+    total = maps.sum((1, 2), keepdim=True)
+    return maps / total.masked_fill(total == 0, 1)
