@@ -63,6 +63,7 @@ class CompareSettings:
     phrases: list[str] = field(default_factory=list)
     alpha: float | None = None
     peaks: bool = True
+    width: int = 256
     device: str = "auto"
 
 

@@ -132,6 +132,8 @@ def test_boxes_hold_what_exceeds_a_multiple_of_the_mean(compared, photos):
     words = (f"image={photos}/red.png", "phrases=a red square", "methods=attention=mwp", "peaks=false")
     files, _ = compared(*words, "alpha=2")
     without, _ = compared(*words)
+    too_great, _ = compared(*words, "alpha=1000")
+    assert read(too_great["red.json"])["cells"][0]["box"] is None
     (cell,) = read(files["red.json"])["cells"]
     enlarged = enlarge(torch.from_numpy(np.load(files["red.npz"])["map_0_0"]), (72, 96))
     rows, columns = (enlarged > 2 * enlarged.mean()).nonzero().unbind(1)
@@ -145,6 +147,12 @@ def test_the_greatest_point_is_marked_unless_it_is_not_wanted(compared, photos):
     marked, _ = compared(*words)
     plain, _ = compared(*words, "peaks=false")
     assert shows(marked["red.png"], "#000000") > shows(plain["red.png"], "#000000") + 20
+
+
+def test_columns_have_the_width_that_is_asked_for(compared, photos):
+    files, _ = compared(f"image={photos}/red.png", "phrases=noise", "methods=attention=cam", "width=100")
+    with Image.open(files["red.png"]) as picture:
+        assert picture.width == 2 * (100 + 16) + 16
 
 
 def test_a_phrase_that_a_model_does_not_know_has_no_map(compared, photos):
@@ -171,6 +179,7 @@ def test_a_bad_photo_is_reported_and_the_rest_goes_on(compared, photos, caplog):
         (["image={}"], "no phrase: add phrases="),
         (["image={}", "phrases= "], "the phrase is empty"),
         (["image=nowhere.jpg", "phrases=noise"], "nowhere.jpg: no such file"),
+        (["image={}", "phrases=noise", "width=20"], "width must be from 64 to 4096 pixels, got 20"),
         (["image={}", "phrases=noise", "methods="], "methods=: it is empty"),
         (["image={}", "phrases=noise", "methods=mwp"], "methods differ in model=, attention=, alpha=, got 'mwp'"),
         (["image={}", "phrases=noise", "methods=device=cpu"], "methods differ in .*, got 'device=cpu'"),

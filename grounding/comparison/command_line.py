@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("compare")
 
+NARROWEST, WIDEST = 64, 4096  # a column of the picture, in pixels
+
 
 def main() -> None:
     """The command line, without its verb."""
@@ -59,6 +61,8 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
         raise ValueError("no photo: add image=PATH (a file, a folder or a glob; several times for several)")
     if not phrases:
         raise ValueError('no phrase: add phrases="a dog", several times for several')
+    if not NARROWEST <= settings.width <= WIDEST:
+        raise ValueError(f"width must be from {NARROWEST} to {WIDEST} pixels, got {settings.width}")
     methods = read_methods(free_texts(settings, "methods"), overrides)
     from rich.console import Console
     from rich.progress import track
@@ -76,7 +80,7 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
     for path, name in track(named, "comparing", console=console, transient=True):
         try:
             photo = load_image(path)
-            write_comparison(path, photo, comparer(photo), folder / name, peaks=settings.peaks)
+            write_comparison(path, photo, comparer(photo), folder / name, width=settings.width, peaks=settings.peaks)
         except OSError:
             raise
         except Exception as error:  # of any type: libraries that decode photos raise many
@@ -87,7 +91,9 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
     return failures
 
 
-def write_comparison(path: Path, photo: "Tensor", comparison: "Comparison", target: Path, *, peaks: bool) -> None:
+def write_comparison(
+    path: Path, photo: "Tensor", comparison: "Comparison", target: Path, *, width: int, peaks: bool
+) -> None:
     """Write the picture, the ``.npz`` and the JSON file of a photo.
 
     Args:
@@ -95,12 +101,13 @@ def write_comparison(path: Path, photo: "Tensor", comparison: "Comparison", targ
         photo: (3, H, W), in [0, 1].
         comparison: the maps of this photo.
         target: the path of the files, without their suffix.
+        width: pixels of a column of the picture.
         peaks: whether the picture marks the greatest point of each map.
     """
     from grounding.comparison.picture import draw_comparison
     from grounding.comparison.records import npz_bytes
 
-    picture = draw_comparison(photo, comparison, title=printable(path.name), peaks=peaks)
+    picture = draw_comparison(photo, comparison, title=printable(path.name), width=width, peaks=peaks)
     write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
     write_file(target.with_name(f"{target.name}.npz"), npz_bytes(comparison))
     values = {"image": printable(path), **comparison.to_dict()}
