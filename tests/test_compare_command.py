@@ -241,5 +241,5 @@ finally:
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for words in ("methods=", "attention: best, cam, centre, cmwp", "alpha: null", "heavy imports: []"):
+    for words in ("methods=", "attention: best, c_cam", "alpha: null", "heavy imports: []"):
         assert words in run.stdout
