@@ -16,9 +16,9 @@ from torch import Tensor
 
 from eval.labels import read_labels
 from eval.records import Instance
-from eval.voc_xml import Box, parse_annotation, read_box
 from grounding.images import load_image, stretch
 from grounding.photos import Photos
+from grounding.voc import Box, parse_annotation, read_box
 
 TYPES = ("people", "clothing", "bodyparts", "animals", "vehicles", "instruments", "scene", "other")
 NOT_VISUAL = "notvisual"  # the type of phrases of chain 0

@@ -1,9 +1,11 @@
-"""Networks as torchvision and timm build them by name."""
+"""Networks by name: those of torchvision and timm, and those of Caffe that the paper used."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+
+from grounding.caffe.networks import NETWORKS
 
 STRIDES = (8, 16, 32)  # output strides that a network may be built with
 
@@ -12,7 +14,7 @@ STRIDES = (8, 16, 32)  # output strides that a network may be built with
 class Architecture:
     """The name by which a library builds a network."""
 
-    library: str  # torchvision or timm
+    library: str  # torchvision, timm or caffe
     name: str  # the library's own name
     output_stride: int | None = None  # pixels a cell of the last map; None: the network's own
 
@@ -76,11 +78,11 @@ def build(architecture: Architecture, units: int) -> nn.Module:
     """
     if units < 1:
         raise ValueError(f"a network needs at least one output unit, got {units}")
+    if architecture.output_stride is not None and architecture.library in ("torchvision", "caffe"):
+        raise ValueError(f"{architecture.library}'s {architecture.name} takes no output stride: use null")
     if architecture.library == "torchvision":
         from torchvision import models
 
-        if architecture.output_stride is not None:
-            raise ValueError(f"torchvision's {architecture.name} takes no output stride: use null")
         if architecture.name.lower() in models.list_models(module=models):
             name = architecture.name
             return models.get_model(name, weights=None, num_classes=units, **torchvision_options(name))  # type: ignore[no-any-return]
@@ -93,6 +95,9 @@ def build(architecture: Architecture, units: int) -> nn.Module:
                 return create_timm(architecture.name, stride, pretrained=False, num_classes=units)
         except TypeError as error:
             raise ValueError(f"timm cannot build {architecture.name!r}: {error}") from None
+    elif architecture.library == "caffe":
+        if architecture.name in NETWORKS:
+            return NETWORKS[architecture.name](units)
     else:
-        raise ValueError(f"networks come from torchvision or timm, not from {architecture.library!r}")
+        raise ValueError(f"networks come from torchvision, timm or caffe, not from {architecture.library!r}")
     raise ValueError(f"{architecture.library} has no classifier {architecture.name!r}")

@@ -77,7 +77,7 @@ BROKEN = {
     "no architecture": (with_settings(architecture=None), r"settings\.json: expected an architecture"),
     "unknown library": (
         with_settings(architecture={"library": "os", "name": "system"}),
-        r"settings\.json: networks come from torchvision or timm, not from 'os'",
+        r"settings\.json: networks come from torchvision, timm or caffe, not from 'os'",
     ),
     "unknown network": (
         with_settings(architecture={"library": "timm", "name": "hf-hub:a/b"}),

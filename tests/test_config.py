@@ -141,7 +141,11 @@ def test_the_default_command_is_pinned():
 def test_layer_window_and_size_of_every_model_are_pinned():
     models = {name: option("model", name) for group, name in OPTIONS if group == "model"}
     assert {name: (model["layer"], model["window"], model["short_side"]) for name, model in models.items()} == {
+        "caffe_googlenet": ("pool2", 7, 300),
+        "caffe_resnet50": ("layer3", 7, 300),
+        "caffe_vgg16": ("features.23", 7, 300),
         "checkpoint": (None, "as trained", None),
+        "cnn_s": ("relu5", 6, 300),
         "efficientnet_lite2_imagenet": ("blocks.5.0.bn1", 8, 400),
         "googlenet": ("maxpool2", 7, 300),
         "mobilenet_v2": ("features.14.conv.0", 7, 300),

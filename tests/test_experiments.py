@@ -98,6 +98,20 @@ def test_stock6m_is_the_papers_recipe():
     assert 5 <= steps_of_epoch / training.validate_every <= 20  # a plateau is seen within an epoch
 
 
+def test_networks_of_the_pointing_game_are_trained_by_the_papers_recipe():
+    voc = composed("experiment=pointing_voc07", "data.path=VOC2007")
+    coco = composed("experiment=pointing_coco", "data.path=train2014", "data.annotations=instances.json")
+    assert (voc.data.split, voc.task.output) == ("trainval", "runs/train/pointing_voc07")
+    assert coco.task.output == "runs/train/pointing_coco"
+    assert voc.task.training == coco.task.training
+    assert (voc.model.name, voc.model.layer) == ("googlenet", "maxpool2")
+    training = build_part(plain_settings("task", voc.task)["training"])
+    assert (training.trained, training.batch_size, training.learning_rate) == ("head", 64, 0.01)
+    assert (training.optimiser, training.momentum, training.schedule) == ("sgd", 0.9, "constant")
+    assert (training.view.resize, training.view.crop) == ((256, 256), 224)
+    assert training.stop_at_plateau == 0.01
+
+
 def test_only_the_command_line_overrides_an_experiment():
     usual, experiment = composed(), composed("experiment=stock6m_googlenet")
     assert (usual.data, usual.validation) == (None, None)

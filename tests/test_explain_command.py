@@ -140,5 +140,5 @@ finally:
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for words in ("classes=", "model=module", "attention: best, cam, centre, cmwp", "top: 5", "heavy imports: []"):
+    for words in ("classes=", "model=module", "attention: best, c_cam", "top: 5", "heavy imports: []"):
         assert words in run.stdout

@@ -212,7 +212,7 @@ finally:
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    for words in ("image=", "caption=", "attention: best, cam, centre, cmwp", "area_exponent: ", "heavy imports: []"):
+    for words in ("image=", "caption=", "attention: best, c_cam", "area_exponent: ", "heavy imports: []"):
         assert words in run.stdout
 
 

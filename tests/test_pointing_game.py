@@ -12,6 +12,7 @@ from command_settings import composed
 from example_results import measured
 from hypothesis import given
 from hypothesis import strategies as st
+from object_photos import SIZE, write_photo, write_xml
 from PIL import Image
 from small_flickr30k import small_classifier, small_grounder
 
@@ -27,7 +28,7 @@ from eval.regions.dominant import (
     score_dominant,
 )
 from eval.regions.measuring import Rules, measure
-from eval.regions.objects import category_phrases, coco_photos, imagenet_photos, voc_photos
+from eval.regions.objects import coco_photos, imagenet_photos, voc_photos
 from eval.regions.paper_tables import dominant_objects, pointing_game
 from eval.regions.photos import LabelledPhotos, NamedObject, ObjectPhoto, ade20k_photos, choose_objects
 from eval.regions.result import (
@@ -42,29 +43,12 @@ from eval.regions.result import (
 )
 from eval.regions.scores import Plan
 from grounding.attention import Centre
+from grounding.categories import category_phrases
 from grounding.peaks import bright_box
 from grounding.quoting import quote_free_text
 from grounding.vocabulary import read_vocabulary
 
-SIZE = (30, 40)  # (height, width) of all photos here
-OBJECT = (
-    "<object><name>{}</name><difficult>{}</difficult><bndbox>"
-    "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
-)
 UNKNOWN = ["carrot", "donut", "fork", "giraffe", "hydrant", "scissors", "suitcase", "toothbrush"]  # to the default
-
-
-def write_photo(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)).save(path)
-
-
-def write_xml(path, *objects, photo=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts = "".join(OBJECT.format(*one) for one in objects)
-    name = f"{path.stem}.jpg" if photo is None else photo
-    size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>"
-    path.write_text(f"<annotation><filename>{name}</filename>{size}{parts}</annotation>")
 
 
 @pytest.fixture

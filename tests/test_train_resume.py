@@ -22,6 +22,7 @@ EMA = replace(TINY, optimiser="adamw", learning_rate=0.001, ema_decay=0.9, save_
 PLATEAU = replace(TINY, schedule="plateau", validate_every=2, accumulation_steps=2, clip=5.0, save_every=3)
 PLACES = replace(EMA, trained="blocks.3", pooling="lse", distil=0.5, colour=0.3, accumulation_steps=2)
 CONTRAST = replace(EMA, contrast=2.0, batch_norm="frozen", pooling="lse", colour=0.3, accumulation_steps=2)
+STOPPED = replace(EMA, schedule="constant", epochs=4, stop_at_plateau=0.9)
 KILLED_AT = 7  # of ten steps; the second epoch's third
 
 
@@ -36,7 +37,11 @@ def last_step(folder):
     return int(read_log(folder)[-1]["step"])
 
 
-@pytest.mark.parametrize("training", [EMA, PLATEAU, PLACES, CONTRAST], ids=["ema", "plateau", "places", "contrast"])
+@pytest.mark.parametrize(
+    "training",
+    [EMA, PLATEAU, PLACES, CONTRAST, STOPPED],
+    ids=["ema", "plateau", "places", "contrast", "stopped at a plateau"],
+)
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbroken_one(photos, tmp_path, training):
     keep = 1 if training.distil else None
     assert run_process(train_in_process, photos, tmp_path / "killed", training, KILLED_AT, keep) == -signal.SIGKILL

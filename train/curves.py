@@ -16,20 +16,20 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    precision = _points(rows, "mean_ap")
+    precision = points(rows, "mean_ap")
     panels = {"losses": 2, "precision": 1} if precision[0] else {"losses": 1}
     figure = Figure(figsize=(8, 3.5 + 2 * (len(panels) - 1)), dpi=120, layout="constrained")
     axes = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=list(panels.values()))[:, 0]
     for panel in axes:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    steps, losses = _points(rows, "loss")
+    steps, losses = points(rows, "loss")
     axes[0].plot(steps, losses, ".-", color=_BLUE, alpha=0.35, linewidth=1, markersize=2)
     marker = "o" if len(steps) < 10 else ""  # a single point is no line
     axes[0].plot(
         _smooth(steps), _smooth(losses), marker + "-", color=_BLUE, linewidth=2, markersize=4, label="training"
     )
-    steps, losses = _points(rows, "validation_loss")
+    steps, losses = points(rows, "validation_loss")
     if steps:
         axes[0].plot(steps, losses, "o-", color=_ORANGE, linewidth=2, markersize=5, label="validation")
     axes[0].set_ylabel("loss per photo,\nsummed over tags")
@@ -47,7 +47,7 @@ def draw_curves(rows: Sequence[Row]) -> bytes:
     return content.getvalue()
 
 
-def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
+def points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
     """The steps at which a value was measured, and the values."""
     measured = [
         (step, value) for row in rows if (step := row["step"]) is not None and (value := row.get(name)) is not None

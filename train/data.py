@@ -100,7 +100,7 @@ def read_tag_manifest(path: str, *, first: int | None = 5, folder: str | None = 
             photos.append(_tagged_photo(row["image"], row, first))
         except ValueError as error:
             raise ValueError(f"{manifest}, line {number}: {error}") from None
-    return _existing_photos(manifest, manifest.parent if folder is None else Path(folder).expanduser(), photos)
+    return existing_photos(manifest, manifest.parent if folder is None else Path(folder).expanduser(), photos)
 
 
 def read_tag_folder(path: str, *, tags: str, first: int | None = 5) -> TaggedPhotos:
@@ -137,7 +137,7 @@ def read_tag_folder(path: str, *, tags: str, first: int | None = 5) -> TaggedPho
         if name not in known and name in ambiguous:
             raise ValueError(f"{table}, line {number}: {name} may be several photos; write its extension, too")
         photos.append(_tagged_photo(name if name in known else by_stem.get(name, name), {"tags": text}, first))
-    found = _existing_photos(table, Path(path).expanduser(), photos)
+    found = existing_photos(table, Path(path).expanduser(), photos)
     without = len(known.difference(photo.name for photo in photos))
     if without:
         log.warning("%s: %d of %d photos have no line in %s and are left out", path, without, len(names), tags)
@@ -229,7 +229,12 @@ def _parse_size(height: Any, width: Any) -> tuple[int, int] | None:
     raise ValueError(f"height and width are whole numbers from 1, both or neither, got {height!r} and {width!r}")
 
 
-def _existing_photos(source: Path, folder: Path, photos: list[TaggedPhoto]) -> TaggedPhotos:
+def existing_photos(source: Path, folder: Path, photos: list[TaggedPhoto]) -> TaggedPhotos:
+    """The photos of a folder that exist, in their order, and the names of the others.
+
+    Raises:
+        ValueError: there is no tag, or none of the photos exists; the message names ``source``, which lists them.
+    """
     if not any(photo.tags for photo in photos):
         raise ValueError(f"{source}: none of its {len(photos)} photos has a tag")
     found = [photo for photo in photos if os.path.isfile(folder / photo.name)]

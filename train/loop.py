@@ -33,6 +33,7 @@ from train.progress import Board, progress_bar
 from train.recipe import TagTraining
 from train.sources import BatchSource, compute_source_features, epoch_batches
 from train.state import TrainingState, resume_training, seed_torch
+from train.stopping import is_at_plateau
 from train.validation import validate
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def train_tags(
         OSError: the disk is full.
     """
     if not isinstance(data, TaggedPhotos | TaggedShards):
-        raise ValueError("no tagged photos: choose data=tagged, data=tagged_folder or data=shards")
+        raise ValueError("no tagged photos: choose data=tagged, tagged_folder, tagged_voc, tagged_coco or shards")
     _check_kept_units(keep, training)
     folder = Path(output)
     with _flushed_denormals(), join_processes(device) as (share, own_device):
@@ -187,7 +188,7 @@ def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Boa
     bar = progress.add_task("training", total=run.steps, completed=state.step, about="")
     losses: list[Tensor] = []
     started = time.perf_counter()
-    while state.step < run.steps:
+    while not _has_ended(run, state):
         epoch, first = divmod(state.step, run.steps_per_epoch)
         for batch in epoch_batches(run.source, epoch, first=first, count=run.steps_per_epoch):
             state.note_unreadable(batch.unreadable)
@@ -209,6 +210,17 @@ def _take_steps(run: Run, state: TrainingState, progress: "Progress", board: Boa
                     save_run(run, state, with_model=validates)
                 losses = []
                 started = time.perf_counter()
+            if validates and _has_ended(run, state):
+                break
+    if state.step < run.steps and run.share.is_first:
+        log.info("the training loss has stopped falling: the run ends after step %d of %d", state.step, run.steps)
+
+
+def _has_ended(run: Run, state: TrainingState) -> bool:
+    """Whether all steps are taken, or the training loss has stopped falling where that ends the run."""
+    share = run.training.stop_at_plateau
+    is_complete = state.step >= run.steps
+    return is_complete or (share is not None and is_at_plateau(state.rows, run.validation_period, share))
 
 
 def _learn(run: Run, state: TrainingState, batch: Batch) -> Tensor:
@@ -260,8 +272,7 @@ def _without_exchange(parallel: nn.Module) -> AbstractContextManager[None]:
 
 
 def _validates_after(run: Run, step: int) -> bool:
-    every = run.training.validate_every or run.steps_per_epoch
-    return step % every == 0 or step == run.steps
+    return step % run.validation_period == 0 or step == run.steps
 
 
 def _log_row(run: Run, state: TrainingState, losses: list[Tensor], seconds: float) -> Row:

@@ -25,8 +25,10 @@ def build_optimiser(network: TrainedNetwork, training: TagTraining) -> Optimizer
 def build_schedule(optimiser: Optimizer, training: TagTraining, steps: int) -> LRScheduler:
     """The schedule of the learning rate.
 
-    A plateau's advances with each validation loss, a cosine's with each of the run's ``steps``.
+    A plateau's advances with each validation loss, the others with each of the run's ``steps``.
     """
+    if training.schedule == "constant":
+        return LambdaLR(optimiser, lambda step: 1.0)
     if training.schedule == "cosine":
         return LambdaLR(optimiser, lambda step: cosine_factor(step, steps))
     return ReduceLROnPlateau(optimiser, factor=0.1, patience=training.patience)

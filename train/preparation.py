@@ -59,8 +59,13 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The number of steps of the whole run."""
+        """The highest number of steps of the run."""
         return self.steps_per_epoch * self.training.epochs
+
+    @property
+    def validation_period(self) -> int:
+        """The number of steps between validations."""
+        return self.training.validate_every or self.steps_per_epoch
 
 
 def prepare_run(
@@ -128,7 +133,7 @@ def _check_data(data: Data, validation: Data | None, training: TagTraining, shar
     if validation is None and isinstance(data, TaggedPhotos):
         data, validation = hold_out(data)
     if validation is None and training.schedule == "plateau":
-        raise ValueError("training.schedule=plateau needs photos to validate on: name some, or choose cosine")
+        raise ValueError("training.schedule=plateau needs photos to validate on: name some, or choose another schedule")
     for name, photos in (("data", data), ("validation", validation)):
         if isinstance(photos, TaggedShards) and len(photos.urls) < share.world_size:
             raise ValueError(f"{name}: {share.world_size} processes need as many shards, got {len(photos.urls)}")

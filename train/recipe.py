@@ -9,7 +9,7 @@ from train.views import View, check_view
 CHOICES = {
     "pooling": POOLINGS,
     "optimiser": ("sgd", "adamw"),
-    "schedule": ("plateau", "cosine"),
+    "schedule": ("plateau", "cosine", "constant"),
     "batch_norm": ("train", "frozen"),
     "precision": ("auto", "single", "bfloat16"),
 }
@@ -30,15 +30,18 @@ class TagTraining:
         contrast: weight of the loss of phrases of captions against the other photos of the batch (see
             `train.contrast`); it needs phrases in the data.
         epochs: passes through the data.
+        stop_at_plateau: end before, at a validation, where the mean training loss since the validation before is not
+            lower by this share than the lowest so far; None: after all epochs.
         batch_size: photos in a step, of all processes together.
         accumulation_steps: number of parts in which a batch is computed one after the other, to save memory.
         optimiser: ``sgd`` or ``adamw``.
-        learning_rate: at the start (``plateau``) or at its highest (``cosine``).
+        learning_rate: at the start (``plateau``, ``constant``) or at its highest (``cosine``).
         head_learning_rate_factor: the learning rate of the new head, relative to ``learning_rate``.
         momentum: momentum of ``sgd``.
         weight_decay: weight decay of the optimiser.
         schedule: ``plateau``: divide the learning rate by ten whenever the validation loss has stopped falling;
-            ``cosine``: raise it linearly for the first tenth of all steps, then lower it to 0 along a cosine.
+            ``cosine``: raise it linearly for the first tenth of all steps, then lower it to 0 along a cosine;
+            ``constant``: leave it as it is.
         patience: number of validations without a lower loss after which ``plateau`` still waits.
         clip: highest norm of the gradient; None: no limit.
         resize: see `train.views.View`.
@@ -63,6 +66,7 @@ class TagTraining:
     distil: float = 0.0
     contrast: float = 0.0
     epochs: int = 3
+    stop_at_plateau: float | None = None
     batch_size: int = 64
     accumulation_steps: int = 1
     optimiser: str = "sgd"
@@ -96,6 +100,7 @@ class TagTraining:
             contrast=(self.contrast, 0, 1e6),
             colour=(self.colour, 0, 1),
             epochs=(self.epochs, 1, 100_000),
+            stop_at_plateau=(0 if self.stop_at_plateau is None else self.stop_at_plateau, 0, 0.9),
             batch_size=(self.batch_size, 1, 1_000_000),
             accumulation_steps=(self.accumulation_steps, 1, 10_000),
             learning_rate=(self.learning_rate, 1e-12, 1000),

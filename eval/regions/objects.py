@@ -1,17 +1,12 @@
-"""Photos with objects of PASCAL VOC, COCO and ImageNet, in the files that these data sets come in.
+"""Photos with objects of PASCAL VOC, COCO and ImageNet, in the files that these data sets come in."""
 
-A category is asked for by the phrase that ``eval/categories.json`` has for it, in which a caption would name it:
-"computer mouse", not "mouse". A category that is not listed there is asked for by its own name.
-"""
-
-import json
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from eval.regions.photos import LabelledPhotos, NamedObject, ObjectPhoto, Size, check_box, labelled_photos
-from eval.voc_xml import parse_annotation, read_box, read_text
-from grounding.coco import read_photos
+from grounding import coco, voc
+from grounding.categories import category_phrase, category_phrases
 from grounding.photos import rows
 
 
@@ -40,7 +35,7 @@ def voc_table_photos(path: str, title: str) -> LabelledPhotos:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{table}, line {number}: {error}") from None
         sizes[row["image"]] = (height, width)
-        name = _phrase(row["class"], phrases, f"{table}, line {number}")
+        name = category_phrase(row["class"], phrases, f"{table}, line {number}")
         box = check_box(table, x1 - 1, y1 - 1, x2, y2)
         objects.setdefault(row["image"], []).append(NamedObject(name, box, is_difficult=bool(is_difficult)))
     photos = [
@@ -50,21 +45,13 @@ def voc_table_photos(path: str, title: str) -> LabelledPhotos:
 
 
 def voc_photos(path: str, split: str) -> LabelledPhotos:
-    """Read photos of PASCAL VOC as it is released: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
-
-    Args:
-        path: the folder of a year, such as ``VOCdevkit/VOC2007``.
-        split: a list in ``ImageSets/Main``, such as ``test``.
-
-    Raises:
-        ValueError: a file is missing or malformed, an annotation belongs to another photo, or has no object.
-    """
+    """Read photos of PASCAL VOC as it is released; arguments and errors as in `grounding.voc.read_photos`."""
     folder = Path(path).expanduser()
     phrases = category_phrases("voc")
-    photos = []
-    for name in _text(folder / "ImageSets" / "Main" / f"{split}.txt").split():
-        size, objects = _read_xml(folder / "Annotations" / f"{name}.xml", phrases)
-        photos.append(ObjectPhoto(folder / "JPEGImages" / f"{name}.jpg", size, objects))
+    photos = [
+        ObjectPhoto(photo.path, photo.size, _named(photo.objects, phrases, photo.path))
+        for photo in voc.read_photos(folder, split)
+    ]
     title = f"{folder.name} {split}"
     return labelled_photos(title, folder / "JPEGImages", photos, categories=tuple(phrases.values()))
 
@@ -82,8 +69,8 @@ def coco_photos(path: str, annotations: str, title: str) -> LabelledPhotos:
     """
     folder, file = Path(path).expanduser(), Path(annotations).expanduser()
     phrases = category_phrases("coco")
-    found, categories = read_photos(file, folder)
-    names = {category: _phrase(category, phrases, str(file)) for category in categories}
+    found, categories = coco.read_photos(file, folder)
+    names = {category: category_phrase(category, phrases, str(file)) for category in categories}
     photos = [
         ObjectPhoto(
             photo.path,
@@ -116,17 +103,10 @@ def imagenet_photos(path: str, annotations: str) -> LabelledPhotos:
     places = {photo.stem: photo for photo in folder.rglob("*.JPEG")}
     photos = []
     for file in files:
-        size, objects = _read_xml(file, phrases)
-        photos.append(ObjectPhoto(places.get(file.stem, folder / f"{file.stem}.JPEG"), size, objects))
+        size, objects = voc.read_annotation(file)
+        place = places.get(file.stem, folder / f"{file.stem}.JPEG")
+        photos.append(ObjectPhoto(place, size, _named(objects, phrases, file)))
     return labelled_photos("ImageNet val", folder, photos)
-
-
-@cache
-def category_phrases(data: str) -> dict[str, str]:
-    """The phrase for each category of ``voc`` or ``coco``, in the order of their own lists."""
-    content = json.loads((Path(__file__).parent.parent / "categories.json").read_text(encoding="utf-8"))
-    phrases: dict[str, str] = content[data]
-    return phrases
 
 
 def _imagenet_phrases() -> dict[str, str]:
@@ -137,39 +117,9 @@ def _imagenet_phrases() -> dict[str, str]:
     return {number: info.label_name_to_description(number).split(",")[0] for number in info.label_names()}
 
 
-def _read_xml(file: Path, phrases: dict[str, str]) -> tuple[Size, tuple[NamedObject, ...]]:
-    """The size of a photo and its objects, of which there is at least one."""
-    text = _text(file)
-    try:
-        root, size = parse_annotation(text)
-        photo = read_text(root, "filename")
-        if Path(photo).stem != file.stem:
-            raise ValueError(f"it belongs to another photo, {photo}")
-        objects = tuple(
-            NamedObject(
-                _phrase(read_text(element, "name"), phrases, "object"),
-                read_box(element, size),
-                is_difficult=element.findtext("difficult") == "1",
-            )
-            for element in root.iter("object")
-        )
-        if not objects:
-            raise ValueError("it has no object")
-    except ValueError as error:
-        raise ValueError(f"{file}: not an annotation of its photo: {error}") from None
-    return size, objects
-
-
-def _phrase(category: str, phrases: dict[str, str], where: str) -> str:
-    if not category.strip():
-        raise ValueError(f"{where}: a category without a name")
-    return phrases.get(category, category)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not text in UTF-8") from None
+def _named(objects: Iterable[voc.VocObject], phrases: dict[str, str], where: Path) -> tuple[NamedObject, ...]:
+    """Objects with the phrases by which their categories are asked for."""
+    return tuple(
+        NamedObject(category_phrase(one.category, phrases, str(where)), one.box, is_difficult=one.is_difficult)
+        for one in objects
+    )

@@ -22,7 +22,8 @@ GAME = (
 )
 NETWORKS = (
     "The paper's networks were trained with the labels of VOC07 or COCO themselves. Ours were not: they are asked for "
-    "a phrase for each category (`eval/categories.json`), on other photos. The rows below are for reference."
+    "a phrase for each category (`grounding/vocabularies/categories.json`), on other photos. "
+    "The rows below are for reference."
 )
 TORCHRAY = (
     "torchray's numbers and the paper's differ by at most 1.5 for VGG16, a plain chain of layers, and by up to 4.4 for "

@@ -79,7 +79,7 @@ def save_checkpoint(
 def _describe(classifier: Classifier, training: Mapping[str, Any]) -> CheckpointSettings:
     architecture = classifier.architecture
     if architecture is None:
-        raise ValueError("a classifier whose architecture has no name in torchvision or timm cannot be saved")
+        raise ValueError("a classifier whose architecture has no name in torchvision, timm or caffe cannot be saved")
     has_base = is_lite2(architecture)
     try:
         return CheckpointSettings(
