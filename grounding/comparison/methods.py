@@ -1,4 +1,4 @@
-"""The methods to compare, each read from overrides of the settings, such as ``attention=cmwp model.layer=blocks.4``."""
+"""The methods to compare, each read from overrides of the settings, such as ``attention=cmwp model.layer=blocks.4.0.bn1``."""
 
 import math
 import shlex
@@ -61,7 +61,7 @@ def read_methods(texts: Sequence[str], shared: Sequence[str]) -> list[Method]:
 def _read_method(text: str, shared: Sequence[str]) -> Method:
     words = shlex.split(text)
     if not words:
-        raise ValueError('it is empty: give settings such as "attention=cmwp model.layer=blocks.4"')
+        raise ValueError('it is empty: give settings such as "attention=cmwp model.layer=blocks.4.0.bn1"')
     for word in words:
         name, equals, _ = word.partition("=")
         if not equals or name.lstrip("+~").partition(".")[0] not in OF_A_METHOD:
@@ -79,8 +79,8 @@ def name_method(words: Sequence[str], alpha: float | None = None) -> tuple[str, 
 
     >>> name_method(["model=resnet50", "model.layer=layer2", "attention=cmwp"], 1.5)
     ('c-MWP', 'resnet50, layer layer2, α 1.5')
-    >>> name_method(["model.layer=blocks.4"])
-    ('layer blocks.4', '')
+    >>> name_method(["model.layer=blocks.4.0.bn1"])
+    ('layer blocks.4.0.bn1', '')
     """
     pairs = (word.partition("=") for word in words)
     values = {name: value.strip("'") for name, _, value in pairs}  # without quotes that are meant for Hydra
