@@ -1,4 +1,4 @@
-"""The methods to compare, each read from overrides of the settings, such as ``attention=cmwp model.layer=blocks.4.0.bn1``."""
+"""The methods to compare, each read from overrides of settings, such as ``attention=cmwp model.layer=layer2``."""
 
 import math
 import shlex
