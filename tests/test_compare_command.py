@@ -195,6 +195,14 @@ def test_a_command_that_makes_no_sense_says_what_would(compared, photos, words, 
         compared(*[word.format(photos) for word in words])
 
 
+def test_a_method_that_refuses_the_network_is_reported_and_the_others_are_compared(compared, photos, caplog):
+    words = ["methods=attention=mwp model.layer=x", "methods=attention=cmwp"]
+    files, failures = compared(f"image={photos}/red.png", "phrases=a red square", *words)
+    assert failures == 1
+    assert "MWP, layer x: no layer 'x' in the network" in caplog.text
+    assert np.load(files["red.npz"])["methods"].tolist() == ["c-MWP"]
+
+
 def test_there_must_be_a_method():
     with pytest.raises(ValueError, match="no method: add methods="):
         read_methods([], [])
@@ -223,7 +231,7 @@ def test_the_whole_command(tmp_path, photos):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert f"2 methods compared in 1 of 1 photos; files are in {tmp_path}/out" in run.stderr
+    assert f"2 of 2 methods compared in 1 of 1 photos; files are in {tmp_path}/out" in run.stderr
     stored = np.load(tmp_path / "out" / "red.npz")
     assert stored["phrases"].tolist() == ["a red square, (it's $5)"]
     assert stored["methods"].tolist() == ["MWP, α 1", "c-MWP, layer 1, α 1"]

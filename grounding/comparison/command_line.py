@@ -50,7 +50,7 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
         folder: of the results.
 
     Returns:
-        The number of photos that failed.
+        The number of methods and photos that failed; the others are compared.
 
     Raises:
         ValueError: there is no photo, no phrase or no method, or a setting is wrong.
@@ -75,6 +75,8 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
         from grounding.comparison.comparer import Comparer
 
         comparer = Comparer(methods, phrases, device=settings.device)
+    for error in comparer.refused:
+        log.error("error: %s", printable(error))
     failures = 0
     named = list(zip(paths, unused_names(paths, folder), strict=True))
     for path, name in track(named, "comparing", console=console, transient=True):
@@ -86,9 +88,10 @@ def compare_all(settings: Any, overrides: Sequence[str], folder: Path) -> int:
         except Exception as error:  # of any type: libraries that decode photos raise many
             log.error("error: %s", describe_failure(path, error))
             failures += 1
-    done = len(paths) - failures
-    log.info("%d methods compared in %d of %d photos; files are in %s", len(methods), done, len(paths), folder)
-    return failures
+    compared = f"{len(methods) - len(comparer.refused)} of {len(methods)} methods"
+    done = f"{len(paths) - failures} of {len(paths)} photos"
+    log.info("%s compared in %s; files are in %s", compared, done, folder)
+    return failures + len(comparer.refused)
 
 
 def write_comparison(

@@ -17,7 +17,7 @@ from grounding.scoring import enlarge
 
 
 class Comparer:
-    """Compares methods in photos.
+    """Compares methods in photos. Those that refuse their network are left out, with their errors in ``refused``.
 
     Args:
         methods: the columns of the comparison, at least one.
@@ -25,36 +25,36 @@ class Comparer:
         device: where the networks run; ``auto`` is a GPU where there is one.
 
     Raises:
-        ValueError: a phrase is empty, a part cannot be built from its settings, or a method refuses its network.
+        ValueError: a phrase is empty, or no method is left.
     """
 
     def __init__(self, methods: Sequence[Method], phrases: Sequence[str], *, device: str = "auto") -> None:
-        self.methods = tuple(methods)
         self.phrases = [whole_phrase(text) for text in phrases]
-        self._attentions = build_attentions(methods, device=device)
+        built = list(zip(methods, build_attentions(methods, device=device), strict=True))
+        self._columns = [(method, made) for method, made in built if isinstance(made, WordAttention)]
+        self.refused = [made for _, made in built if isinstance(made, ValueError)]
+        if not self._columns:
+            raise self.refused[0]
 
     def __call__(self, photo: Tensor) -> Comparison:
         """Compare the methods in a photo (3, H, W) in [0, 1]."""
-        columns = [
-            attend(attention, photo, self.phrases, alpha=method.alpha)
-            for method, attention in zip(self.methods, self._attentions, strict=True)
-        ]
+        columns = [attend(attention, photo, self.phrases, alpha=method.alpha) for method, attention in self._columns]
         return Comparison(
             size=(photo.shape[1], photo.shape[2]),
             phrases=tuple(phrase.text for phrase in self.phrases),
-            methods=self.methods,
+            methods=tuple(method for method, _ in self._columns),
             cells=tuple(zip(*columns, strict=True)),
         )
 
 
-def build_attentions(methods: Sequence[Method], *, device: str = "auto") -> list[WordAttention]:
+def build_attentions(methods: Sequence[Method], *, device: str = "auto") -> list[WordAttention | ValueError]:
     """Build the classifier and the attention of each method; methods with the same model share one classifier.
 
-    Raises:
-        ValueError: a part cannot be built from its settings, or a method refuses its network.
+    Where a part cannot be built from its settings, or a method refuses its network, the error is in the place of the
+    result: CAM, for instance, needs a global average pooling.
     """
     classifiers: dict[str, Classifier] = {}
-    attentions = []
+    attentions: list[WordAttention | ValueError] = []
     for method in methods:
         key = json.dumps(method.model, sort_keys=True)
         try:
@@ -62,7 +62,7 @@ def build_attentions(methods: Sequence[Method], *, device: str = "auto") -> list
                 classifiers[key] = build_part(method.model)
             attentions.append(WordAttention(classifiers[key], build_part(method.attention), device=device))
         except ValueError as error:
-            raise ValueError(f"{method.name}: {error}") from error
+            attentions.append(ValueError(f"{method.name}: {error}"))
     return attentions
 
 
