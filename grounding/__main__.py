@@ -1,9 +1,9 @@
 """``python -m grounding``: ground captions in photos, and show where each phrase is.
 
-``python -m grounding explain`` is another command, that of `grounding.explanation.command_line`.
+``python -m grounding explain`` and ``compare`` are other commands, those of `grounding.explanation.command_line` and
+`grounding.comparison.command_line`.
 """
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from grounding.command_line import attempt, free_texts, run_command
 from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
-from grounding.files import png_bytes, unused_names, write_file
+from grounding.files import json_bytes, png_bytes, unused_names, write_file
 from grounding.messages import describe_failure, printable
 
 if TYPE_CHECKING:
@@ -31,10 +31,15 @@ PHOTOS_ON_SHEET = 12  # at most that are also shown together in one picture
 def main() -> None:
     """The command line."""
     if sys.argv[1:2] == ["explain"]:
-        from grounding.explanation import command_line
+        from grounding.explanation import command_line as explanation
 
         del sys.argv[1]
-        command_line.main()
+        explanation.main()
+    elif sys.argv[1:2] == ["compare"]:
+        from grounding.comparison import command_line as comparison
+
+        del sys.argv[1]
+        comparison.main()
     else:
         run_command(run, "ground_settings", GroundSettings)
 
@@ -126,10 +131,10 @@ def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "
     except Exception as error:
         message = describe_failure(path, error)
         log.error("error: %s", message)
-        write_file(target.with_name(f"{target.name}.json"), _as_json({"image": printable(path), "error": message}))
+        write_file(target.with_name(f"{target.name}.json"), json_bytes({"image": printable(path), "error": message}))
         return None
     write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
-    write_file(target.with_name(f"{target.name}.json"), _as_json({"image": printable(path), **values}))
+    write_file(target.with_name(f"{target.name}.json"), json_bytes({"image": printable(path), **values}))
     return picture
 
 
@@ -162,10 +167,6 @@ def pair(images: list[str], captions: list[str], phrases: list[str]) -> list[tup
     if len(captions) == len(paths):
         return [(path, [caption]) for path, caption in zip(paths, captions, strict=True)]
     raise ValueError(f"{len(paths)} photos and {len(captions)} captions: give one caption, or one for each photo")
-
-
-def _as_json(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _table(path: Path, grounding: "Grounding") -> Any:

@@ -57,6 +57,21 @@ class ExplainSettings:
     device: str = "auto"
 
 
+@dataclass
+class CompareSettings:
+    """Settings of ``python -m grounding compare``."""
+
+    model: Any
+    attention: Any
+    methods: list[str]
+    image: list[str] = field(default_factory=list)
+    phrases: list[str] = field(default_factory=list)
+    alpha: float | None = None
+    peaks: bool = True
+    width: int = 256
+    device: str = "auto"
+
+
 def settings_error(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
@@ -234,14 +249,27 @@ def compose_grounder(overrides: list[str]) -> GrounderSettings:
     Raises:
         ValueError: there is no such setting.
     """
+    return grounder_settings(compose_command("ground", GroundSettings, overrides))
+
+
+def compose_command(name: str, settings_type: type, overrides: list[str]) -> Any:
+    """Compose the settings of a command, such as ``ground``, from its defaults and overrides such as ``device=cpu``.
+
+    Raises:
+        ValueError: there is no such setting, or a value is malformed.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    ConfigStore.instance().store(name="ground_settings", node=GroundSettings)
+    ConfigStore.instance().store(name=f"{name}_settings", node=settings_type)
+    outer = GlobalHydra.instance().hydra  # of a command that is running, ours or a caller's
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-            settings = compose("ground", overrides=overrides)
+            return compose(name, overrides=overrides)
     except HydraException as error:
         raise ValueError(settings_error(error)) from error
-    return grounder_settings(settings)
+    finally:
+        GlobalHydra.instance().hydra = outer

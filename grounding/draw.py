@@ -94,6 +94,11 @@ def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
     return Image.fromarray((heat * opacity + grey * (1 - opacity)).clip(0, 255).astype(np.uint8))
 
 
+def pale(photo: Image.Image) -> Image.Image:
+    """A photo in pale grey, in the place of an overlay where there is no attention."""
+    return Image.fromarray((np.asarray(photo.convert("L")) * 0.4 + 150).astype(np.uint8)).convert("RGB")
+
+
 def fit(photo: Image.Image, width: int, height: int) -> tuple[Image.Image, float]:
     """Scale a photo to the largest size that fits into width and height; return it with the scale."""
     scale = min(width / photo.width, height / photo.height)
@@ -208,10 +213,7 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
     small, scale = fit(photo, width, TALLEST // 2)
     tiles = []
     for index, phrase in enumerate(grounding.phrases[:MOST_TILES]):
-        if phrase.attention is None:
-            shown = Image.fromarray((np.asarray(small.convert("L")) * 0.4 + 150).astype(np.uint8)).convert("RGB")
-        else:
-            shown = overlay(small, phrase.attention)
+        shown = pale(small) if phrase.attention is None else overlay(small, phrase.attention)
         if len(phrase.regions):
             _draw_box(ImageDraw.Draw(shown), phrase, index, scale)
         tiles.append(draw_tile(shown, phrase.text, _note(phrase), colour=colour_of(index), width=width))
@@ -222,11 +224,18 @@ def draw_tile(shown: Image.Image, title: str, note: str, *, colour: str, width: 
     """Draw a small picture with a title and a note below it, both cut where they are wider than the tile."""
     tile = Image.new("RGB", (width, shown.height + 46), PAPER)
     tile.paste(shown, ((width - shown.width) // 2, 0))
-    draw = ImageDraw.Draw(tile)
-    title, note = _shorten(title, width, 16), _shorten(note, width, 13)
-    draw.text((0, shown.height + 2), title, fill=colour, font=_font(16, title))
-    draw.text((0, shown.height + 24), note, fill=FAINT, font=_font(13, note))
+    tile.paste(draw_heading(title, note, colour=colour, width=width), (0, shown.height))
     return tile
+
+
+def draw_heading(title: str, note: str, *, colour: str, width: int) -> Image.Image:
+    """Draw a title and a note below it, both cut where they are wider than the heading."""
+    heading = Image.new("RGB", (width, 46), PAPER)
+    draw = ImageDraw.Draw(heading)
+    title, note = _shorten(title, width, 16), _shorten(note, width, 13)
+    draw.text((0, 2), title, fill=colour, font=_font(16, title))
+    draw.text((0, 24), note, fill=FAINT, font=_font(13, note))
+    return heading
 
 
 def draw_rows(tiles: Sequence[Image.Image], columns: int) -> list[Image.Image]:

@@ -2,7 +2,8 @@
 
 import re
 
-FREE_TEXT = ("image", "caption", "phrases", "classes")  # settings that take any text and may be given several times
+# Settings that take any text and may be given several times.
+FREE_TEXT = ("image", "caption", "phrases", "classes", "methods")
 # Settings whose value is one path. In a sweep, Hydra splits them at commas.
 PATHS = (
     *("output", "results", "tables", "regions", "readme", "predictions", "proposals.path"),
@@ -19,8 +20,7 @@ PATHS = (
 def quote_free_text(arguments: list[str]) -> list[str]:
     """Quote texts and paths for Hydra, whose grammar would otherwise parse them.
 
-    ``image=``, ``caption=``, ``phrases=`` and ``classes=`` may be given several times; the first occurrence then
-    carries the list.
+    Those of `FREE_TEXT` may be given several times; the first occurrence then carries the list.
 
     >>> quote_free_text(["caption=A man, 40 (left)", "device=cpu", "caption=it's"])
     ["caption=['A man, 40 (left)','it\\\\'s']", 'device=cpu']

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 
 from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, RegionSettings
 from grounding.command_line import register_settings
-from grounding.config import CONFIG_DIR, ExplainSettings, GroundSettings
+from grounding.config import CONFIG_DIR, CompareSettings, ExplainSettings, GroundSettings
 from proposals.settings import ProposeSettings
 from train.settings import TrainSettings
 
@@ -13,6 +13,7 @@ QUICK = ("attention=cmwp", "model.short_side=256", "proposals=edge_boxes", "prop
 SETTINGS = {
     "ground": GroundSettings,
     "explain": ExplainSettings,
+    "compare": CompareSettings,
     "propose": ProposeSettings,
     "train": TrainSettings,
     "eval": EvalSettings,
