@@ -11,6 +11,7 @@ from torch import nn
 from grounding.architectures import Architecture, build
 from grounding.attention import CAM, LRP, Centre, Deconv, ExcitationBackprop, Grad
 from grounding.attention.circuit import SIGNED_TREATMENTS
+from grounding.config import attention_settings, build_part
 
 SIZES = [(224, 224), (300, 400)]
 # Sides of the map at the attention layer and of the last map, for photos of these sizes. CAM needs a global average.
@@ -105,6 +106,29 @@ def test_probability_is_conserved_and_contrast_takes_away(model):
         assert difference.any()
         assert (difference >= 0).all()
         assert (difference <= attended.maps + 1e-6).all()
+
+
+@pytest.mark.parametrize("option", ["post_norm", "without_norm", "d_wta", "cmwp_star", "c_grad"])
+@with_models(slow={"vgg16", "cnn_s", "resnet50", "efficientnet_lite2_imagenet"})
+def test_analyses(model, option):
+    name, classifier = model
+    method = build_part(attention_settings(composed(f"attention={option}").attention))
+    cells = {"cmwp_star": CELLS[name][1], "c_grad": SIZES}.get(option, CELLS[name][0])
+    arguments = {"network": classifier.network, "layer": classifier.layer, "window": classifier.window}
+    if cells is None:
+        with pytest.raises(ValueError, match="at=last_map needs a linear classifier right above a global average"):
+            method(**arguments)
+        return
+    (maps,) = method(**arguments)(photo(SIZES[0]), [torch.tensor([3])])
+    assert maps.shape == (1, *cells[0])
+    assert maps.isfinite().all()
+    assert (maps >= 0).all()
+    if option == "c_grad":  # gradients of the reverse unit differ in sign alone
+        assert not maps.any()
+    elif option == "d_wta":  # in EfficientNet-Lite2, the path comes to neurons that only their bias keeps active
+        assert maps.sum() == (name != "efficientnet_lite2_imagenet")
+    elif option != "without_norm":  # where the reverse unit may weigh more at every cell
+        assert maps.any()
 
 
 @lru_cache(maxsize=1)  # attention leaves networks as it finds them
