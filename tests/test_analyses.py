@@ -72,14 +72,34 @@ def test_without_normalisation_a_deep_network_does_not_overflow():
 
 @settings(max_examples=20)
 @given(networks(), seeds)
-def test_post_norm_subtracts_two_maps_that_sum_to_one(network, seed):
+def test_post_norm_subtracts_two_maps_without_normalised_shares(network, seed):
     x, prior = photo(seed), priors(seed, 2)
     unit, reverse = (
-        winning_probability(network, x, prior, contrastive=False, signed="raise", reverse=choice)
+        winning_probability(network, x, prior, contrastive=False, signed="raise", reverse=choice, normalised=False)
         for choice in (False, True)
     )
-    (maps,) = Contrast(network, layer_of(network), method=from_maps(ExcitationBackprop, contrastive=False))(x, [prior])
+    method = from_maps(ExcitationBackprop, contrastive=False, normalised=False)
+    (maps,) = Contrast(network, layer_of(network), method=method)(x, [prior])
     torch.testing.assert_close(maps, (scaled(unit) - scaled(reverse)).clamp(min=0), atol=1e-9, rtol=1e-7)
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_with_normalised_shares_the_contrast_may_be_taken_at_the_top_or_at_the_layer(seed):
+    """Where no probability is lost: the way down is linear, and both maps sum to 1."""
+    network = RandomNetwork(seed, ("conv", "maximum", "concat"))
+    for parameter in list(network.parameters())[:-2]:  # all but the classifier's
+        parameter.data.abs_().add_(0.01)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.zero_()
+    x, units = photo(seed), [torch.arange(3)]
+    method = from_maps(ExcitationBackprop, contrastive=False)
+    (below,) = Contrast(network, layer_of(network), method=method)(x, units)
+    attend = ExcitationBackprop(network, layer_of(network))
+    weight = network.ops[network.output].weight
+    both = ((weight > 0).any(1) & (weight < 0).any(1)).nonzero()[:, 0]  # units that have a reverse unit
+    torch.testing.assert_close(below[both], attend(x, units)[0][both], atol=1e-9, rtol=1e-7)
 
 
 def with_negated_head(network):

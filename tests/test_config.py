@@ -77,7 +77,7 @@ DEVIATIONS = {
     ("attention", "deconv_at_layer"): {"at"},
     ("attention", "grad_at_layer"): {"at"},
     ("attention", "mwp"): {"signed", "contrastive"},
-    ("attention", "post_norm"): {"method.signed", "method.contrastive"},
+    ("attention", "post_norm"): {"method.signed", "method.contrastive", "method.normalised"},
     ("attention", "without_norm"): {"signed", "normalised"},
     ("proposals", "edge_boxes_200"): {"count"},
     ("proposals", "scg"): {"scales", "candidates"},

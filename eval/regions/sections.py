@@ -80,9 +80,10 @@ COMPARISONS = {
     ),
     "table3": Comparison(
         title="Contrastive attention",
-        about="Variants of c-MWP, and contrast for other methods (paper, 6.1.3): post-norm subtracts the maps of the "
-        "unit and of its reverse unit after each was scaled to sum 1; w/o norm leaves the normalisation Z_i out of "
-        f"Eq. 6; c-Grad is zero everywhere, so that it misses every pair. {SAME_GAME}",
+        about="Variants of c-MWP, and contrast for other methods (paper, 6.1.3): w/o norm leaves the normalisation Z_i "
+        "out of Eq. 6; post-norm computes the maps of the unit and of its reverse unit like that, one after the other, "
+        "and subtracts them after each was scaled to sum 1; c-Grad is zero everywhere, so that it misses every pair. "
+        f"{SAME_GAME}",
         differs=NETWORKS,
         published=(("table_3", "For reference, Table 3 of Zhang et al. 2018, difficult pairs alone"),),
         last=(

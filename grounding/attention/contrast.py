@@ -12,7 +12,9 @@ Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
 class Contrast:
     """The map of a unit less that of its reverse unit, each scaled to sum 1 before, clipped at 0 (paper, 6.1.3).
 
-    For MWP this is "post-norm" of Table 3; for Grad, Deconv and CAM, it is c-Grad, c-Deconv and c-CAM. The maps of Grad
+    For MWP whose shares are not normalised this is "post-norm" of Table 3. With normalised shares it would be c-MWP
+    itself, but for what is lost on the way: subtraction at the top or at the layer is the same, since the way down is
+    linear. For Grad, Deconv and CAM, it is c-Grad, c-Deconv and c-CAM. The maps of Grad
     are zero, since the gradient of the reverse unit is the same but for its sign; those of CAM are CAM's, up to scale.
 
     Args:
