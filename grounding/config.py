@@ -33,7 +33,6 @@ class ClusterSettings:
     address: str | None
     actors: int | None
     gpus: float
-    batch_rows: int
 
 
 @dataclass

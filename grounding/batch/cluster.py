@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from grounding.batch.run import Progress, fingerprint, used_settings
 from grounding.config import GrounderSettings
 from grounding.messages import one_line
 from grounding.pipeline import Grounder
-from grounding.processes import THREADS, cores
+from grounding.processes import cores
 
 COLUMNS = ("id", "image", *TEXTS)  # of the archive; others are not read
 LIGHT_TASKS = 3  # of Ray Data beside the actors, for each of which it counts a core: reading, skipping and writing rows
@@ -39,8 +39,8 @@ class Cluster:
         actors: number of actors, each with a grounder and one core; None: one for each core of this machine, or as many
             as the cluster has room for.
         gpus: share of a GPU that each actor has; 0.1 lets ten actors share one.
-        batch_rows: number of rows that an actor grounds at once.
-        part_rows: number of rows whose answers are one file.
+        part_rows: number of rows that an actor is given at once, whose answers are one file. What an actor that is
+            killed has not answered of them is done again.
 
     Raises:
         ValueError: a number makes no sense.
@@ -49,11 +49,10 @@ class Cluster:
     address: str | None = None
     actors: int | None = None
     gpus: float = 0.0
-    batch_rows: int = 32
     part_rows: int = 200
 
     def __post_init__(self) -> None:
-        for name, least in (("actors", 1), ("gpus", 0), ("batch_rows", 1), ("part_rows", 1)):
+        for name, least in (("actors", 1), ("gpus", 0), ("part_rows", 1)):
             value = getattr(self, name)
             if (name, value) != ("actors", None) and (isinstance(value, bool) or value < least):
                 raise ValueError(f"{name} must be at least {least}, got {value!r}")
@@ -128,7 +127,7 @@ def _run(ray: Any, archive: "Place", answers: "Place", checkpoint: "Place", acto
     # Kept after success: without it, the same command would write all answers a second time.
     context.checkpoint_config = CheckpointConfig("id", checkpoint.url, delete_checkpoint_on_success=False)
     actors = cluster.actors or (cores() if cluster.address is None else None)
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=actors)
+    pool = ray.data.ActorPoolStrategy(size=actors) if actors else ray.data.ActorPoolStrategy(min_size=1)
     columns = [column for column in COLUMNS if column in archive.table().schema.names]
     rows = ray.data.read_parquet(archive.url).select_columns(columns)
     rows = rows.repartition(target_num_rows_per_block=cluster.part_rows)
@@ -136,7 +135,7 @@ def _run(ray: Any, archive: "Place", answers: "Place", checkpoint: "Place", acto
         GroundBatch,
         fn_constructor_kwargs=actor,
         compute=pool,
-        batch_size=cluster.batch_rows,
+        batch_size=cluster.part_rows,
         batch_format="pyarrow",
         num_cpus=1,
         num_gpus=cluster.gpus or None,
@@ -193,7 +192,7 @@ def _open(answers: "Place", made: Mapping[str, Any]) -> Mapping[str, Any]:
         summary.write(_as_json(made))
         return made
     try:
-        told: Any = json.loads(summary.read())
+        told: dict[str, Any] = json.loads(summary.read())
         found = (told["fingerprint"], told["archive"])
     except (OSError, ValueError, KeyError, TypeError):
         found = None
