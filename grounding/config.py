@@ -27,6 +27,15 @@ class ScoringSettings:
 
 
 @dataclass
+class ClusterSettings:
+    """Settings of ``runner=ray`` (see `grounding.batch.cluster.Cluster`)."""
+
+    address: str | None
+    actors: int | None
+    gpus: float
+
+
+@dataclass
 class GroundSettings:
     """Settings of ``python -m grounding``. Misspelt or mistyped settings fail before a model is loaded."""
 
@@ -34,6 +43,7 @@ class GroundSettings:
     attention: Any
     proposals: Any
     scoring: ScoringSettings
+    cluster: ClusterSettings
     image: list[str] = field(default_factory=list)
     caption: list[str] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
@@ -42,6 +52,7 @@ class GroundSettings:
     part_rows: int = 200
     workers: int | None = None
     pictures: int = 0
+    runner: str = "local"
     device: str = "auto"
 
 

@@ -26,13 +26,21 @@ def ground_data(settings: Any, choice: str, folder: Path) -> bool:
         ValueError: a setting is wrong or missing, or the output has answers of other settings.
         OSError: answers cannot be written.
     """
-    archive = read_archive(settings, choice)
+    check_archive(settings, choice)
+    done = ground_with_ray(settings) if settings.runner == "ray" else ground_here(settings, folder)
+    log.info("%s rows, %s; the answers are in %s", f"{done.rows:,}", told(done), printable(settings.output))
+    return True
+
+
+def ground_here(settings: Any, folder: Path) -> Progress:
+    """Ground an archive on this machine, with a bar of progress; see `ground_data`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     from grounding.batch.reading import count_rows
 
+    archive = read_archive(settings)
     total = count_rows(archive.path)
     columns = (
         TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn()
@@ -43,8 +51,19 @@ def ground_data(settings: Any, choice: str, folder: Path) -> bool:
         for done in ground_archive(archive, grounder_settings(settings), folder / "pictures"):
             bar.update(task, completed=done.rows, told=told(done))
     assert done is not None
-    log.info("%s rows, %s; the answers are in %s", f"{done.rows:,}", told(done), printable(archive.output))
-    return True
+    return done
+
+
+def ground_with_ray(settings: Any) -> Progress:
+    """Ground an archive on a cluster, see `ground_data`; Ray shows the progress."""
+    from grounding.batch.cluster import Cluster, ground_on_cluster
+
+    for name, default in (("workers", None), ("pictures", 0)):
+        if settings[name] != default:
+            raise ValueError(f"{name}= is a setting of runner=local alone")
+    cluster = Cluster(**plain_settings("cluster", settings.cluster), part_rows=settings.part_rows)
+    path = str(plain_settings("data", settings.data)["path"])
+    return ground_on_cluster(path, settings.output, grounder_settings(settings), cluster)
 
 
 def told(progress: Progress) -> str:
@@ -57,11 +76,11 @@ def told(progress: Progress) -> str:
     return f"{rate}{progress.errors:,} error{'' if progress.errors == 1 else 's'}"
 
 
-def read_archive(settings: Any, choice: str) -> Archive:
-    """The archive that settings name.
+def check_archive(settings: Any, choice: str) -> None:
+    """Check the settings that any runner needs.
 
     Raises:
-        ValueError: a setting is wrong or missing.
+        ValueError: one is wrong or missing.
     """
     if choice != "manifest":
         raise ValueError(f"data={choice} has no captions: choose data=manifest data.path=captions.jsonl")
@@ -69,6 +88,16 @@ def read_archive(settings: Any, choice: str) -> Archive:
         raise ValueError("the rows of data=manifest have photos and captions: leave out image=, caption= and phrases=")
     if not settings.output:
         raise ValueError("name the file of answers: output=regions.parquet, or output=regions.jsonl")
+    if settings.runner not in ("local", "ray"):
+        raise ValueError(f"runner={settings.runner}: choose runner=local or runner=ray")
+
+
+def read_archive(settings: Any) -> Archive:
+    """The archive that settings name.
+
+    Raises:
+        ValueError: a setting is wrong or missing.
+    """
     return Archive(
         path=str(plain_settings("data", settings.data)["path"]),
         output=Path(settings.output).expanduser(),

@@ -32,7 +32,7 @@ def read_rows(path: str) -> Iterator[Row]:
     elif (suffix := _suffix(path)) in TABLES:
         folder = path.rpartition("/")[0] if "://" in path else str(Path(path).expanduser().parent)
         for row in {".jsonl": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix](path):
-            yield row | {"image": _resolved(row["image"], folder)} if "image" in row else row
+            yield row | {"image": resolve_image(row["image"], folder)} if "image" in row else row
     elif ".tar" in path:
         yield from _shard_rows(path)
     else:
@@ -74,7 +74,7 @@ def _suffix(path: str) -> str:
     return Path(path.rpartition("/")[2]).suffix.lower()
 
 
-def _resolved(image: Any, folder: str) -> Any:
+def resolve_image(image: Any, folder: str) -> Any:
     """A relative path as one that starts at the folder of its table; anything else as it is."""
     if not isinstance(image, str) or not image or "://" in image:
         return image

@@ -118,16 +118,25 @@ def ground_archive(archive: Archive, settings: GrounderSettings, pictures: Path)
 
 def describe(archive: Archive, files: list[str], settings: GrounderSettings, grounder: Grounder) -> dict[str, Any]:
     """What answers depend on: the archive, the model and its settings, with a fingerprint of them."""
-    classifier = grounder.attention.classifier
-    used = {name: value for name, value in asdict(settings).items() if name != "device"}
-    network = (str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict()))
     content = [[file, stamp(file)] for file in files]
     return {
-        "fingerprint": digest(used, *network, content, archive.part_rows),
+        "fingerprint": fingerprint(settings, grounder, content, archive.part_rows),
         "archive": archive.path,
         "part_rows": archive.part_rows,
-        "settings": used,
+        "settings": used_settings(settings),
     }
+
+
+def fingerprint(settings: GrounderSettings, grounder: Grounder, *others: Any) -> str:
+    """A digest of a model, its settings and other plain values; the device does not count."""
+    classifier = grounder.attention.classifier
+    network = (str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict()))
+    return digest(used_settings(settings), *network, *others)
+
+
+def used_settings(settings: GrounderSettings) -> dict[str, Any]:
+    """The settings that answers depend on: all but the device."""
+    return {name: value for name, value in asdict(settings).items() if name != "device"}
 
 
 def stamp(file: str) -> str:
