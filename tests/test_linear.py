@@ -34,6 +34,14 @@ def test_the_transpose_is_the_transpose(convolution):
     torch.testing.assert_close((out * y).sum(), (x * convolution.transpose(y, x.shape)).sum())
 
 
+@pytest.mark.parametrize("count", [1, 20])
+def test_maps_of_single_cells_are_products_of_matrices_in_single_precision(count):
+    convolution, x, y = Convolution(torch.rand(3, 4, 1, 1)), torch.rand(count, 4, 7, 8), torch.rand(count, 3, 7, 8)
+    weight = convolution.weight[:, :, 0, 0]
+    torch.testing.assert_close(convolution.apply(x), torch.einsum("oi,nihw->nohw", weight, x))
+    torch.testing.assert_close(convolution.transpose(y, x.shape), torch.einsum("oi,nohw->nihw", weight, y))
+
+
 @given(convolutions())
 def test_contributions_of_all_positions_add_up_to_the_output(convolution):
     x = neurons(2, 4, 7, 8)
