@@ -8,7 +8,7 @@ from grounding.attention.linear import Average, Convolution, Identity, add, comp
 
 @st.composite
 def convolutions(draw):
-    groups = draw(st.sampled_from([1, 2]))
+    groups = draw(st.sampled_from([1, 2, 4]))
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (2, 3)]))
     torch.manual_seed(draw(st.integers(0, 999)))
     return Convolution(
