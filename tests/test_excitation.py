@@ -129,6 +129,14 @@ def test_a_batch_equals_a_loop(network, seed, words_per_pass):
             torch.testing.assert_close(found, expected)
 
 
+def test_maps_do_not_depend_on_the_memory_of_a_pass(monkeypatch):
+    attend = ExcitationBackprop(Bottlenecks(1), "stem.1", signed="clamp")
+    x, targets = photo(1), [torch.arange(3)]
+    expected = attend(x, targets)
+    monkeypatch.setattr("grounding.attention.excitation.LARGEST_BLOCK", 1)  # a pass for each word
+    torch.testing.assert_close(attend(x, targets), expected)
+
+
 class Bottlenecks(nn.Module):
     """An inverted bottleneck with a skip below a classifier, as in EfficientNet-Lite; its stages may be dilated."""
 

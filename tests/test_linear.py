@@ -8,7 +8,7 @@ from grounding.attention.linear import Average, Convolution, Identity, add, comp
 
 @st.composite
 def convolutions(draw):
-    groups = draw(st.sampled_from([1, 2]))
+    groups = draw(st.sampled_from([1, 2, 4]))
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (2, 3)]))
     torch.manual_seed(draw(st.integers(0, 999)))
     return Convolution(
@@ -32,6 +32,14 @@ def test_the_transpose_is_the_transpose(convolution):
     out = convolution.apply(x)
     y = neurons(*out.shape)
     torch.testing.assert_close((out * y).sum(), (x * convolution.transpose(y, x.shape)).sum())
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_maps_of_single_cells_are_products_of_matrices_in_single_precision(count):
+    convolution, x, y = Convolution(torch.rand(3, 4, 1, 1)), torch.rand(count, 4, 7, 8), torch.rand(count, 3, 7, 8)
+    weight = convolution.weight[:, :, 0, 0]
+    torch.testing.assert_close(convolution.apply(x), torch.einsum("oi,nihw->nohw", weight, x))
+    torch.testing.assert_close(convolution.transpose(y, x.shape), torch.einsum("oi,nohw->nihw", weight, y))
 
 
 @given(convolutions())

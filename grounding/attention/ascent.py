@@ -153,8 +153,7 @@ def _excite(
 ) -> None:
     """Add what a node's neurons give to each of their parents (W⁺ᵀA of Eq. 18) to the parents' sums."""
     for bundle in children.bundles[node]:
-        at_layer = node is circuit.layer
-        excitation = photos.contributions[bundle].sum(0) if at_layer else bundle.map.apply(activation)
+        excitation = bundle.map.apply(activation)
         for parent, channels in bundle.parents:
             _accumulate(sums, parent, excitation[:, channels])
     for parent, linear in children.plain[node]:

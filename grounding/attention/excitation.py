@@ -38,6 +38,10 @@ from grounding.attention.signals import (
 )
 from grounding.attention.trace import trace_network
 
+# Bytes of the greatest block of memory that the C library of Linux keeps for reuse. A larger one is new at every use,
+# and the system clears its pages, which takes longer than the arithmetic.
+LARGEST_BLOCK = 2**25
+
 
 class ExcitationBackprop:
     """Top-down attention maps of a network's output units (MWP and c-MWP; paper, section 3).
@@ -59,7 +63,8 @@ class ExcitationBackprop:
             ``sigmoid``, normalised.
         renormalise: whether every map is scaled to sum 1. If not, an MWP map sums to the probability that reached the
             layer (see `attend_with_mass`).
-        words_per_pass: the greatest number of maps that are computed together; it bounds the memory.
+        words_per_pass: the greatest number of maps that are computed together; it bounds the memory. On a CPU there are
+            fewer where their evidence at a node would take more than `LARGEST_BLOCK`.
 
     Raises:
         ValueError: the network cannot be traced, lacks the layer, or has an operation without a rule above the layer;
@@ -201,9 +206,13 @@ class ExcitationBackprop:
 
     def _descend(self, photos: Photos) -> list[Tensor]:
         """Compute the maps of all words of all photos top down, (K_b, h, w) each."""
-        size = photos.activations[self.circuit.layer].shape[-2:]
-        maps = [signal.new_empty(len(signal), *size) for signal in photos.signals]
-        for words in deal_out([len(signal) for signal in photos.signals], self.words_per_pass):
+        layer = photos.activations[self.circuit.layer]
+        maps = [signal.new_empty(len(signal), *layer.shape[-2:]) for signal in photos.signals]
+        limit = self.words_per_pass
+        if layer.device.type == "cpu":
+            widest = max(activation[0].nbytes for activation in photos.activations.values())
+            limit = max(min(limit, LARGEST_BLOCK // widest), 1)
+        for words in deal_out([len(signal) for signal in photos.signals], limit):
             attention = Descent(self.circuit, self._children, photos, words).run()
             for photo, part, rows in words:
                 maps[photo][part] = attention[rows]

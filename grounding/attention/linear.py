@@ -1,5 +1,6 @@
 """Linear maps between neurons, from (N, C, h, w) to (N, C', h', w'), without bias. A vector is a map of one cell."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,6 +75,11 @@ class Convolution:
         is_unpadded = self.padding in ((0, 0), None)
         return self.geometry[0] == (1, 1) and self.stride == (1, 1) and is_unpadded and self.groups == 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output sees one input channel alone, and each channel has one output."""
+        return self.groups == len(self.weight) and self.weight.shape[1] == 1
+
     def excitatory(self) -> "Convolution":
         """The map with its positive weights alone."""
         return replace(self, weight=channels_last(self.weight.clamp(min=0)))
@@ -119,39 +125,58 @@ class Convolution:
             return x, (top, left)
         return F.pad(x, (left, right, top, bottom)), (0, 0)
 
+    def _dilation(self, x: Tensor) -> Size:
+        """The dilation to compute with, which means nothing to a kernel of one cell.
+
+        With one thread, torch leaves such kernels to oneDNN only if they are dilated; others take more than twice the
+        time, unless there are 16 maps or more.
+        """
+        has_one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        is_faster = has_one_dnn and x.device.type == "cpu" and x.dtype == torch.float32
+        return (2, 2) if self.is_pointwise and is_faster else self.dilation
+
     def apply(self, x: Tensor) -> Tensor:
         if self.is_pointwise and x.shape[-2:] == (1, 1):
             return F.linear(x.flatten(1), self.weight.flatten(1))[..., None, None]
         x, padding = self._padded(x)
-        return F.conv2d(x, self.weight, None, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, self.weight, None, self.stride, padding, self._dilation(x), self.groups)
 
     def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
         if self.is_pointwise and size[-2:] == (1, 1):
             return (y.flatten(1) @ self.weight.flatten(1))[..., None, None]
         target, padding, inside = self._unpadded(size)
+        margins = [
+            dilation * (kernel - 1) - pad
+            for dilation, kernel, pad in zip(self.dilation, self.weight.shape[2:], padding, strict=True)
+        ]
+        if self.is_depthwise and self.stride == (1, 1) and min(margins) >= 0:
+            # The convolution with the kernels turned round, which is faster.
+            x = F.conv2d(y, self.weight.flip(2, 3), None, 1, margins, self.dilation, self.groups)
+            return x[:, :, inside[0], inside[1]]
         extra = [
             side - ((cells - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
             for side, cells, stride, pad, dilation, kernel in zip(
                 target, y.shape[-2:], self.stride, padding, self.dilation, self.weight.shape[2:], strict=True
             )
         ]
-        x = F.conv_transpose2d(y, self.weight, None, self.stride, padding, extra, self.groups, self.dilation)
+        x = F.conv_transpose2d(y, self.weight, None, self.stride, padding, extra, self.groups, self._dilation(y))
         return x[:, :, inside[0], inside[1]]
 
     def contributions(self, x: Tensor) -> Tensor:
         """The part of the output from each position of the kernel, (kh·kw, N, O, h', w'); their sum is `apply`."""
         if self.is_pointwise:
             return self.apply(x)[None]
-        padded, padding = self._padded(x)
-        outputs, _, kh, kw = self.weight.shape
-        columns = F.unfold(padded, (kh, kw), self.dilation, padding, self.stride)
-        # (N, groups, I / groups, positions, cells) and (groups, O / groups, I / groups, positions)
-        columns = columns.view(len(x), self.groups, -1, kh * kw, columns.shape[-1])
-        weight = self.weight.reshape(self.groups, outputs // self.groups, -1, kh * kw)
-        parts: Tensor = torch.einsum("goip,ngipl->pngol", weight, columns)
-        rows = (padded.shape[-2] + 2 * padding[0] - self.dilation[0] * (kh - 1) - 1) // self.stride[0] + 1
-        parts = parts.reshape(kh * kw * len(x), outputs, rows, -1).contiguous(memory_format=torch.channels_last)
-        return parts.view(kh * kw, len(x), *parts.shape[1:])
+        padded = channels_last(F.pad(x, self._margins(*x.shape[-2:])))
+        kernel = self.weight.shape[2:]
+        parts = []
+        for position in itertools.product(*map(range, kernel)):
+            seen = [  # the rows and columns that this position of the kernel meets
+                slice(cell * dilation, length - (side - 1 - cell) * dilation)
+                for cell, dilation, length, side in zip(position, self.dilation, padded.shape[-2:], kernel, strict=True)
+            ]
+            weight = self.weight[:, :, position[0], position[1], None, None]
+            parts.append(F.conv2d(padded[:, :, seen[0], seen[1]], weight, None, self.stride, groups=self.groups))
+        return torch.stack(parts)
 
     def collect(self, y: Tensor, contributions: Tensor, size: torch.Size) -> Tensor:
         """Compute the channel sum of x ⊙ `transpose`(y), (K, h, w), from the `contributions` of one x.
@@ -161,9 +186,9 @@ class Convolution:
             contributions: (kh·kw, O, h', w').
             size: ends in (h, w).
         """
-        shares = torch.stack([(y * part).sum(1) for part in contributions], 1)  # (K, positions, h', w')
         if self.is_pointwise:
-            return shares[:, 0]
+            return (y * contributions[0]).sum(1)
+        shares = torch.einsum("kohw,pohw->kphw", y, contributions)  # one product of matrices a cell
         target, padding, inside = self._unpadded(size)
         kernel = (self.weight.shape[2], self.weight.shape[3])
         folded = F.fold(shares.flatten(2), target, kernel, self.dilation, padding, self.stride)
