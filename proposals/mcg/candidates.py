@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from proposals.compiled import compiled
-from proposals.mcg.hierarchy import Hierarchy, Ints, Partition
+from proposals.mcg.hierarchy import Hierarchy, Partition
 from proposals.mcg.trees import higra as hg
+from proposals.mcg.watershed import Ints
 
 MOST_PARTS = 4  # regions of a candidate
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from proposals.mcg.candidates import MOST_PARTS, find_candidates, leaf_intervals
 from proposals.mcg.duplicates import distinct_outlines, distinct_parts
-from proposals.mcg.hierarchy import Hierarchy, Ints, Partition, Reals
+from proposals.mcg.hierarchy import Hierarchy, Partition
 from proposals.mcg.outlines import Outlines, find_borders, outline
+from proposals.mcg.watershed import Ints, Reals
 
 NEAR_DUPLICATE = 0.95  # Jaccard index
 FEATURES = 16

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from proposals.compiled import compiled
 from proposals.mcg.duplicates import box_intersection
 from proposals.mcg.grouping import FEATURES
-from proposals.mcg.hierarchy import Ints, Reals
+from proposals.mcg.watershed import Ints, Reals
 
 RANKER = Path(__file__).resolve().parents[1] / "weights" / "ranker.safetensors"
 POWERS = (8, 1)  # of a prediction: among the likely candidates that come first, and among the others
