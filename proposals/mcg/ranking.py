@@ -35,8 +35,8 @@ class Forest:
 
 @compiled
 def _add_predictions(roots, compared, thresholds, children, values, features, sums):  # type: ignore[no-untyped-def]
-    for i in range(len(features)):
-        for tree in range(len(roots)):
+    for tree in range(len(roots)):  # one after the other: a tree fits into a core's cache, all of them do not
+        for i in range(len(features)):
             node = roots[tree]
             while compared[node] >= 0:
                 node = children[node, 0 if features[i, compared[node]] <= thresholds[node] else 1]
