@@ -15,7 +15,8 @@ FOLDER``, photo j is ranked by fold_i.safetensors, i = j mod the number of folds
 the photos of that fold.
 
 Seconds are CPU seconds of one core, from the path of the photo to its proposals; other work on the machine lengthens
-them all the same, so compare those of one run. The published figures are of MCG's authors, on the 40,504 photos of COCO's validation set of 2014.
+them all the same, so compare those of one run. The published figures are of MCG's authors, on the 40,504 photos of
+COCO's validation set of 2014.
 """
 
 import argparse

@@ -60,8 +60,9 @@ def _groups(children, starts, stops, neighbours, counts):  # type: ignore[no-unt
     """
     leaves = len(children) + 1
     numbers = np.full(MOST_PARTS, 0)  # of groups of each size that were found
-    found = _put(np.empty((1024, 1 + MOST_PARTS), np.int64), 0, 0, 2 * leaves - 2, -1, -1, -1)
-    numbers[0] = 1
+    group = np.full(MOST_PARTS, -1)  # its regions, and -1 after the last
+    group[0] = 2 * leaves - 2
+    found = _put(np.empty((1024, 1 + MOST_PARTS), np.int64), numbers, np.int64(0), group)
     stands = np.full(2 * leaves - 1, False)  # whether a region is there at this level
     # The neighbours of a region that came after it are in a linked list.
     newest = np.full(2 * leaves - 1, -1)
@@ -80,23 +81,18 @@ def _groups(children, starts, stops, neighbours, counts):  # type: ignore[no-unt
                     used += 1
             stands[part] = True
         for side in range(2):
-            largest = 0
-            for size in range(1, MOST_PARTS + 1):
-                if numbers[size - 1] < counts[size - 1]:
-                    largest = size
-            if largest > 0:
-                found = _groups_around(
-                    children[index, side], children[index, 1 - side], 2 * (leaves - index) + side, largest, found,
-                    numbers, counts, starts, stops, neighbours, newest, later, earlier, stands, beside, is_known,
-                )  # fmt: skip
-        if largest == 0:
+            found = _groups_around(
+                children[index, side], children[index, 1 - side], 2 * (leaves - index) + side, group, found, numbers,
+                counts, starts, stops, neighbours, newest, later, earlier, stands, beside, is_known,
+            )  # fmt: skip
+        if _largest_wanted(numbers, counts) == 0:
             break
     return found[: numbers[0] + numbers[1] + numbers[2] + numbers[3]]
 
 
 @compiled
 def _groups_around(  # type: ignore[no-untyped-def]
-    part, sibling, batch, largest, found, numbers, counts, starts, stops, neighbours, newest, later, earlier, stands,
+    part, sibling, batch, group, found, numbers, counts, starts, stops, neighbours, newest, later, earlier, stands,
     beside, is_known,
 ):  # fmt: skip
     """Add the groups of a new part and regions around it, without its sibling, of the sizes that are not full.
@@ -107,7 +103,7 @@ def _groups_around(  # type: ignore[no-untyped-def]
     Args:
         part, sibling: the new region and the one that its split left beside it.
         batch: the number of the part, from the top.
-        largest: size of groups.
+        group: (4,), room for one.
         found, numbers: the groups so far, and how many of each size; the new ones are added.
         beside: (2n - 1,), room for the regions around the group.
         is_known: (2n - 1,), all false, before and after: whether a region is in `beside`, or is one of the two.
@@ -117,33 +113,31 @@ def _groups_around(  # type: ignore[no-untyped-def]
         `found`, or a larger array with what is in it.
     """
     lists = (starts, stops, neighbours, newest, later, earlier, stands, beside, is_known)
-    total = numbers[0] + numbers[1] + numbers[2] + numbers[3]
+    largest = _largest_wanted(numbers, counts)
     is_wanted = np.full(MOST_PARTS, False)
     for kind in range(MOST_PARTS):
-        is_wanted[kind] = numbers[kind] < counts[kind]
+        group[kind], is_wanted[kind] = -1, numbers[kind] < counts[kind]
+    group[0] = part
     if is_wanted[0]:
-        found = _put(found, total, batch, part, -1, -1, -1)
-        total += 1
-        numbers[0] += 1
+        found = _put(found, numbers, batch, group)
     is_known[part] = is_known[sibling] = True
     first = _add_beside(part, 0, *lists) if largest > 1 else 0
     for i in range(first):
+        group[1] = beside[i]
         if is_wanted[1]:
-            found = _put(found, total, batch, part, beside[i], -1, -1)
-            total += 1
-            numbers[1] += 1
+            found = _put(found, numbers, batch, group)
         second = _add_beside(beside[i], first, *lists) if largest > 2 else 0
         for j in range(i + 1, second):
+            group[2] = beside[j]
             if is_wanted[2]:
-                found = _put(found, total, batch, part, beside[i], beside[j], -1)
-                total += 1
-                numbers[2] += 1
+                found = _put(found, numbers, batch, group)
             third = _add_beside(beside[j], second, *lists) if largest > 3 else 0
             for k in range(j + 1, third):
-                found = _put(found, total, batch, part, beside[i], beside[j], beside[k])
-                total += 1
-                numbers[3] += 1
+                group[3] = beside[k]
+                found = _put(found, numbers, batch, group)
+            group[3] = -1
             _forget(second, third, beside, is_known)
+        group[2] = -1
         _forget(first, second, beside, is_known)
     _forget(0, first, beside, is_known)
     is_known[part] = is_known[sibling] = False
@@ -175,20 +169,36 @@ def _forget(start, end, beside, is_known):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _put(found, total, batch, a, b, c, d):  # type: ignore[no-untyped-def]
-    """Write a group after the others, its regions ascending and -1 last; return the array, or a larger one."""
+def _largest_wanted(numbers, counts):  # type: ignore[no-untyped-def]
+    """The largest size of which there are fewer groups than wanted; 0 for none."""
+    largest = 0
+    for kind in range(MOST_PARTS):
+        if numbers[kind] < counts[kind]:
+            largest = kind + 1
+    return largest
+
+
+@compiled
+def _put(found, numbers, batch, group):  # type: ignore[no-untyped-def]
+    """Write and count a group after the others, its regions ascending; return the array, or a larger one."""
+    total = numbers[0] + numbers[1] + numbers[2] + numbers[3]
     if total == len(found):
         larger = np.empty((2 * total, found.shape[1]), np.int64)
         for row in range(total):
             for column in range(found.shape[1]):
                 larger[row, column] = found[row, column]
         found = larger
-    found[total, 0], found[total, 1], found[total, 2], found[total, 3], found[total, 4] = batch, a, b, c, d
-    for last in range(2, found.shape[1]):
-        place = last
-        while place > 1 and found[total, place] >= 0 and found[total, place] < found[total, place - 1]:
-            found[total, place], found[total, place - 1] = found[total, place - 1], found[total, place]
+    found[total, 0] = batch
+    size = 0
+    for part in range(MOST_PARTS):
+        region = group[part]
+        place = part + 1
+        while place > 1 and region >= 0 and region < found[total, place - 1]:
+            found[total, place] = found[total, place - 1]
             place -= 1
+        found[total, place] = region
+        size += region >= 0
+    numbers[size - 1] += 1
     return found
 
 

@@ -42,7 +42,7 @@ def adjacency(labels: NDArray[np.integer]) -> tuple[Labels, Ints, Labels]:
     height, width = labels.shape
     superpixels = np.full(height * width, -1, np.int32)
     between = np.full((height * width, 2), -1, np.int32)
-    pairs = _connect(np.ascontiguousarray(labels).ravel(), width, superpixels, between)
+    pairs = _connect(labels.astype(np.int32).ravel(), width, superpixels, between)
     return superpixels.reshape(labels.shape), pairs, between.reshape(height, width, 2)
 
 
