@@ -80,6 +80,7 @@ DEVIATIONS = {
     ("attention", "post_norm"): {"method.signed", "method.contrastive", "method.normalised"},
     ("attention", "without_norm"): {"signed", "normalised"},
     ("proposals", "edge_boxes_200"): {"count"},
+    ("proposals", "mcg_fast"): {"scales"},
     ("proposals", "scg"): {"scales", "candidates"},
 }
 

@@ -73,6 +73,19 @@ def test_folding_batch_norm_changes_nothing():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.parametrize("size", [(150, 40), (97, 33)])
+def test_bands_change_nothing(monkeypatch, size):
+    """In double precision, so that a row on which a band depends and does not see would show."""
+    torch.manual_seed(0)
+    network = fold(EdgeNetwork()).double()
+    images = torch.rand(1, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        monkeypatch.setattr("proposals.edges.network.BAND", 2**30)
+        whole = network(images)
+        monkeypatch.setattr("proposals.edges.network.BAND", 1)
+        assert torch.allclose(network(images), whole, rtol=0, atol=1e-12)
+
+
 def test_training_has_an_output_for_every_resolution():
     logits = EdgeNetwork().train()(torch.rand(1, 3, 40, 56))
     assert logits.shape == (1, 6, 40, 56)

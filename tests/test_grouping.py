@@ -30,7 +30,7 @@ def leaves_of(hierarchy, region):
 
 
 def brute_candidates(partition, hierarchy, size):
-    """All groups of so many touching regions that exist together, at the split of which they are new."""
+    """All groups of so many touching regions that exist together, in turn: those of each part of each split."""
     leaves = partition.count
     members = [leaves_of(hierarchy, region) for region in range(2 * leaves - 1)]
     pairs = {frozenset(pair) for pair in partition.pairs.tolist()}
@@ -45,38 +45,34 @@ def brute_candidates(partition, hierarchy, size):
             rest -= more
         return not rest
 
-    found = {(2 * leaves - 2,)} if size == 1 else set()
+    found = [(2 * leaves - 2,)] if size == 1 else []
     for split in range(2 * leaves - 2, leaves - 1, -1):
         standing = [r for r in range(2 * leaves - 2) if r < split <= hierarchy.parents[r]]
         new = [r for r in standing if hierarchy.parents[r] == split]
-        found |= {
-            regions
-            for regions in combinations(standing, size)
-            if len(set(regions) & set(new)) == 1 and is_connected(regions)
-        }
+        for part in new:
+            found += [
+                regions
+                for regions in combinations(standing, size)
+                if set(regions) & set(new) == {part} and is_connected(regions)
+            ]
     return found
 
 
+def listed(candidates):
+    return [tuple(region for region in row if region >= 0) for row in candidates.tolist()]
+
+
 @settings(max_examples=20)
-@given(scenes())
-def test_candidates_are_all_groups_of_touching_regions_that_exist_together(scene):
+@given(scenes(), st.integers(0, 60))
+def test_candidates_are_the_first_groups_of_touching_regions_that_exist_together(scene, count):
     partition, hierarchies = scene
-    for size in range(1, 5):
-        counts = [PLENTY if size == wanted else 0 for wanted in range(1, 5)]
-        found = find_candidates(partition, hierarchies[0], counts)
-        assert len(found) == len(set(found))
-        assert set(found) == brute_candidates(partition, hierarchies[0], size)
-
-
-@settings(max_examples=30)
-@given(scenes(most=30), st.integers(0, 40))
-def test_fewer_candidates_are_the_first_of_more(scene, count):
-    partition, hierarchies = scene
-    few = find_candidates(partition, hierarchies[0], [count] * 4)
-    more = find_candidates(partition, hierarchies[0], [100] * 4)
-    for size in range(1, 5):
-        first = [one for one in more if len(one) == size][:count]
-        assert [one for one in few if len(one) == size] == first
+    all_of_a_size = [brute_candidates(partition, hierarchies[0], size) for size in range(1, 5)]
+    for most in (count, PLENTY):
+        expected = [group for groups in all_of_a_size for group in groups[:most]]
+        assert listed(find_candidates(partition, hierarchies[0], [most] * 4)) == expected
+    for size, groups in enumerate(all_of_a_size, 1):
+        only = [count if size == wanted else 0 for wanted in range(1, 5)]
+        assert listed(find_candidates(partition, hierarchies[0], only)) == groups[:count]
 
 
 @settings(max_examples=30)

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from proposals.mcg.hierarchy import build_hierarchies, calibrate, contour_map
+from proposals.mcg.trees import higra as hg
+from proposals.mcg.watershed import adjacency, side_heights, sums_over, watershed
 
 
 @st.composite
@@ -23,6 +25,23 @@ def brute_pairs(superpixels):
                 key = (min(u, v), max(u, v))
                 pairs[key] = pairs.get(key, 0) + 1
     return pairs
+
+
+@settings(max_examples=40)
+@given(edge_maps(scales=1))
+def test_the_grid_has_the_watershed_and_the_borders_of_its_graph(maps):
+    """higra's watershed, regions and borders, of the grid as a graph, are the same to the last number."""
+    strength = maps[0].astype(np.float64)
+    grid = hg.get_4_adjacency_graph(strength.shape)
+    heights = hg.weight_graph(grid, strength, hg.WeightFunction.mean)
+    basins = hg.labelisation_watershed(grid, heights)
+    assert (watershed(strength) == basins).all()
+    regions = hg.make_region_adjacency_graph_from_labelisation(grid, basins)
+    superpixels, pairs, between = adjacency(basins)
+    assert (superpixels.ravel() == hg.CptRegionAdjacencyGraph.get_vertex_map(regions)).all()
+    assert (pairs == np.stack(regions.edge_list(), 1)).all()
+    sums = hg.rag_accumulate_on_edges(regions, hg.Accumulators.sum, heights)
+    assert (sums_over(between, side_heights(strength), len(pairs)) == sums).all()
 
 
 @settings(max_examples=40)

@@ -1,6 +1,7 @@
 """The network that finds edges: EfficientNet-Lite2's first half, and a decoder with side outputs, 0.5 M parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -11,6 +12,8 @@ STRIDES = (2, 4, 8, 16)
 CHANNELS = (16, 24, 48, 88)  # of the backbone at each stride
 FINE = 16  # channels at full resolution
 DECODED = (24, 24, 32, 48)  # channels of the decoder at each stride
+BAND = 2**16  # pixels of a band of rows, about
+ALIGNED = 16  # rows of a band are a multiple of this
 
 
 class EdgeNetwork(nn.Module):
@@ -42,36 +45,44 @@ class EdgeNetwork(nn.Module):
         # Whole cells at every stride, so that all resolutions lie alike on the photo.
         down, right = -height % STRIDES[-1], -width % STRIDES[-1]
         images = functional.pad((images * 255 - 127) / 128, (0, right, 0, down), mode="replicate")
-        features = []
-        x = self.stem(images)
-        for stage in self.stages:
-            x = stage(x)
+        x = in_bands(lambda images: self.stages[0](self.stem(images)), images, stride=2, margin=4)
+        features = [x]
+        for stage in self.stages[1:]:
+            for block in stage.children():
+                depthwise = block.get_submodule("conv_dw")
+                assert isinstance(depthwise, nn.Conv2d)
+                x = in_bands(block, x, stride=depthwise.stride[0], margin=depthwise.kernel_size[0] - 1)
             features.append(x)
-        decoded: Tensor | None = None
+        maps: list[Tensor] = []
         sides = []
         for level in reversed(range(len(STRIDES))):
-            x = self.lateral[level](features[level])
-            if decoded is not None:
-                x = x + _resize(self.down[level](decoded), x)
-            decoded = self.refine[level](functional.relu_(x))
-            sides.append(_resize(self.side[level](decoded), images))
-        assert decoded is not None
-        fine = self._finest(self.fine(images), decoded)
+            maps = [in_bands(partial(self._decode, level), features[level], *maps, margin=4)]
+            sides.append(_resize(self.side[level](maps[0]), images))
+        fine = in_bands(self._finest, images, *maps, margin=4)
         logits = torch.cat([fine, *sides], 1)
         fused: Tensor = self.fuse(logits)
         if self.training:
             fused = torch.cat([fused, logits], 1)
         return fused[:, :, :height, :width]
 
-    def _finest(self, fine: Tensor, decoded: Tensor) -> Tensor:
-        """Apply `finest` to both, channel on channel, without concatenating them.
+    def _decode(self, level: int, feature: Tensor, coarser: Tensor | None = None) -> Tensor:
+        """The decoder's map of a level, from the backbone's and the decoder's map of the next coarser level."""
+        x = self.lateral[level](feature)
+        if coarser is not None:
+            x += _resize(self.down[level](coarser), x)
+        decoded: Tensor = self.refine[level](functional.relu_(x))
+        return decoded
 
-        At full resolution the concatenated channels would take most of the memory.
+    def _finest(self, images: Tensor, decoded: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of the full resolution, from the images and the finest map of the decoder.
+
+        What `finest` would do to both, channel on channel; concatenating them takes as long as convolving them.
         """
+        fine = self.fine(images)
         first = self.finest[0][0]  # type: ignore[index]
         fine_weight, decoded_weight = first.weight.split([fine.shape[1], decoded.shape[1]], 1)
         hidden = functional.conv2d(fine, fine_weight, first.bias, padding=1)
-        hidden = hidden + functional.conv2d(_resize(decoded, fine), decoded_weight, padding=1)
+        hidden += functional.conv2d(_resize(decoded, fine), decoded_weight, padding=1)
         logits: Tensor = self.finest[1](functional.relu_(hidden))
         return logits
 
@@ -97,7 +108,36 @@ def fold(network: EdgeNetwork) -> EdgeNetwork:
                 setattr(block, name, getattr(module, "act", nn.Identity()))
             elif isinstance(module, nn.Conv2d):
                 convolution = name
+    for module in network.modules():
+        # On one thread, torch leaves 1×1 convolutions to oneDNN, which is faster, only where they are dilated. Of a
+        # single pixel, that changes nothing.
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.dilation = (2, 2)
     return network
+
+
+def in_bands(apply: Callable[..., Tensor], *maps: Tensor, stride: int = 1, margin: int) -> Tensor:
+    """Apply layers to one band of rows after the other, which gives what applying them to whole maps does.
+
+    Whole maps at full resolution fit into no cache, and getting memory for them takes as long as the convolutions.
+
+    Args:
+        apply: the layers, from maps to one map.
+        maps: (B, C, H, W); the later ones may have a fraction of the height of the first.
+        stride: of the layers.
+        margin: rows of the first map on both sides of a band on which the band's result depends, or more.
+    """
+    height, width = maps[0].shape[-2:]
+    step = height if maps[0].is_cuda else max(BAND // width // ALIGNED, 1) * ALIGNED
+    if step + margin >= height:
+        return apply(*maps)
+    bands = []
+    for start in range(0, height, step):
+        first, last = max(start - margin, 0), min(start + step + margin, height)
+        cut = [each[:, :, first * each.shape[2] // height : last * each.shape[2] // height] for each in maps]
+        inner = (start - first) // stride
+        bands.append(apply(*cut)[:, :, inner : inner + step // stride])
+    return torch.cat(bands, 2)
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

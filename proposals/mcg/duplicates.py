@@ -3,7 +3,7 @@
 import numpy as np
 
 from proposals.compiled import compiled
-from proposals.mcg.hierarchy import Ints, Reals
+from proposals.mcg.watershed import Ints, Reals
 
 
 def distinct_parts(intervals: Ints, running: Reals, *, jaccard: float) -> Ints:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from proposals.mcg.candidates import MOST_PARTS, find_candidates, leaf_intervals
+from proposals.mcg.candidates import find_candidates, leaf_intervals
 from proposals.mcg.duplicates import distinct_outlines, distinct_parts
-from proposals.mcg.hierarchy import Hierarchy, Ints, Partition, Reals
+from proposals.mcg.hierarchy import Hierarchy, Partition
 from proposals.mcg.outlines import Outlines, find_borders, outline
+from proposals.mcg.watershed import Ints, Reals
 
 NEAR_DUPLICATE = 0.95  # Jaccard index
 FEATURES = 16
@@ -66,7 +67,7 @@ def group(partition: Partition, hierarchies: Sequence[Hierarchy], counts: Sequen
     borders = find_borders(partition, hierarchies[0])
     intervals, orders, histories = [], [], []
     for column, hierarchy in enumerate(hierarchies):
-        found = _padded(find_candidates(partition, hierarchy, [row[column] for row in counts]))
+        found = find_candidates(partition, hierarchy, [row[column] for row in counts])
         starts, ends, order = leaf_intervals(hierarchy)
         parts = np.where((found >= 0)[..., None], np.stack([starts[found], ends[found]], 2), 0)
         running = np.concatenate([[0], np.cumsum(borders.areas[order])])  # area before each place of the order
@@ -82,15 +83,6 @@ def group(partition: Partition, hierarchies: Sequence[Hierarchy], counts: Sequen
     )  # fmt: skip
     features = np.column_stack([np.concatenate(histories), _shapes(outlines, partition.superpixels.shape)])
     return Groups(outlines.members, outlines.boxes, outlines.areas, features.astype(np.float32))[kept]
-
-
-def _padded(candidates: Sequence[tuple[int, ...]]) -> Ints:
-    """Candidates as rows of an array (N, 4), -1 after their last part."""
-    padded = np.full((len(candidates), MOST_PARTS), -1, np.int64)
-    sizes = np.array([len(parts) for parts in candidates], np.int64)
-    flat = np.array([part for parts in candidates for part in parts], np.int64)
-    padded[np.arange(MOST_PARTS) < sizes[:, None]] = flat
-    return padded
 
 
 def _histories(hierarchy: Hierarchy, found: Ints, areas: Reals) -> Reals:

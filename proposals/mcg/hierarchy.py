@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from proposals.edges import Floats
 from proposals.mcg.trees import higra as hg
-
-Ints = NDArray[np.int64]
-Reals = NDArray[np.float64]
+from proposals.mcg.watershed import Ints, Labels, Reals, adjacency, side_heights, sums_over, watershed
 
 SMOOTHING = 1.0  # σ of edges, in pixels
 WEAKEST = 0.02  # smoothed strength below which there is no edge
@@ -71,69 +69,85 @@ def build_hierarchies(strengths: Sequence[Floats], *, most_superpixels: int) -> 
     >>> partition.count, len(hierarchies)
     (2, 1)
     """
-    grid = hg.get_4_adjacency_graph(strengths[0].shape)
-    trees = [
-        hg.mean_pb_hierarchy(grid, hg.weight_graph(grid, _smooth(strength), hg.WeightFunction.mean))
-        for strength in strengths
-    ]
-    labels = _leaves_of_pixels(trees[0][0])
-    graph, partition = _partition(grid, labels.reshape(strengths[0].shape))
-    contours = [_align(partition, tree, altitudes) for tree, altitudes in trees]  # (E,) of each scale
-    combined = hg.binary_partition_tree_average_linkage(graph, np.mean(contours, axis=0), partition.lengths)
+    partitions, trees = zip(*map(_mean_hierarchy, strengths), strict=True)
+    partition, between = partitions[0]
+    contours = [_align(partition, own.superpixels, *tree) for (own, _), tree in zip(partitions, trees, strict=True)]
     if partition.count > most_superpixels:
+        combined = _average_linkage(partition, np.mean(contours, axis=0))
         coarse = hg.labelisation_horizontal_cut_from_num_regions(*combined, most_superpixels, "at_most")
-        between_pixels = [hg.rag_back_project_edge_weights(graph, contour) for contour in contours]
-        graph, partition = _partition(grid, np.asarray(coarse).reshape(strengths[0].shape))
-        contours = [hg.rag_accumulate_on_edges(graph, hg.Accumulators.mean, contour) for contour in between_pixels]
+        finer = between
+        partition, between = _partition(np.asarray(coarse)[partition.superpixels])
+        contours = [_border_means(partition, between, contour[finer]) for contour in contours]
     if len(contours) > 1:
         contours.insert(0, np.mean(contours, axis=0))
-    return partition, [_merge(graph, contour, partition.lengths) for contour in contours]
+    return partition, [_merge(partition, contour) for contour in contours]
 
 
-def _smooth(strength: Floats) -> NDArray[np.float64]:
+def _mean_hierarchy(strength: Floats) -> tuple[tuple[Partition, Labels], tuple[Any, Reals]]:
+    """Merge the basins of edges (h, w) by the mean strength of their borders.
+
+    Returns:
+        The partition into basins, the pairs between pixels (see `adjacency`), and the tree over it with its altitudes.
+    """
+    smooth = _smooth(strength)
+    partition, between = _partition(watershed(smooth))
+    return (partition, between), _average_linkage(partition, _border_means(partition, between, side_heights(smooth)))
+
+
+def _smooth(strength: Floats) -> Reals:
     """Strength smoothed, so that a wide edge is one border and not two, and 0 where it is too weak for an edge."""
     smooth = cv2.GaussianBlur(strength, (0, 0), SMOOTHING, borderType=cv2.BORDER_REPLICATE)
     return np.where(smooth < WEAKEST, 0, smooth).astype(np.float64)
 
 
-def _leaves_of_pixels(tree: Any) -> Ints:
-    """The number of the tree's leaf in which each pixel lies, (hw,)."""
-    graph = hg.CptHierarchy.get_leaf_graph(tree)
-    return np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int64)
+def _partition(labels: NDArray[Any]) -> tuple[Partition, Labels]:
+    """The partition into connected regions of equal labels (h, w), and the pairs between pixels (see `adjacency`)."""
+    superpixels, pairs, between = adjacency(labels)
+    lengths = sums_over(between, np.ones(between.shape), len(pairs))
+    return Partition(superpixels, pairs, lengths), between
 
 
-def _partition(grid: Any, labels: NDArray[Any]) -> tuple[Any, Partition]:
-    """The connected regions of equal labels (h, w) of a pixel grid: higra's graph of them, and their record."""
-    graph = hg.make_region_adjacency_graph_from_labelisation(grid, labels)
-    superpixels = np.asarray(hg.CptRegionAdjacencyGraph.get_vertex_map(graph), np.int32).reshape(labels.shape)
-    lengths = hg.rag_accumulate_on_edges(graph, hg.Accumulators.counter, np.ones(grid.num_edges()))
-    pairs = np.stack(graph.edge_list(), 1).astype(np.int64)
-    return graph, Partition(superpixels, pairs, np.asarray(lengths, np.float64))
+def _border_means(partition: Partition, between: Labels, values: Reals) -> Reals:
+    """The mean (E,) along each border of a partition, of values (h, w, 2) between pixels."""
+    return sums_over(between, values, len(partition.pairs)) / partition.lengths
 
 
-def _align(partition: Partition, tree: Any, altitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _align(partition: Partition, own: Labels, tree: Any, altitudes: Reals) -> Reals:
     """The strength of a hierarchy's contours on the borders of a partition, (E,).
 
     A superpixel counts to the finest region of the hierarchy with which it shares most pixels, and so to all regions
     around that one.
+
+    Args:
+        partition: whose borders are asked for.
+        own: (h, w), the finest regions of the hierarchy.
+        tree: of the hierarchy, over those regions.
+        altitudes: of the tree's nodes.
     """
-    own = _leaves_of_pixels(tree)
-    width = own.max() + 1
-    shared, pixels = np.unique(partition.superpixels.ravel().astype(np.int64) * width + own, return_counts=True)
+    width = int(own.max()) + 1
+    shared, pixels = np.unique(partition.superpixels.ravel().astype(np.int64) * width + own.ravel(), return_counts=True)
     order = np.argsort(pixels, kind="stable")  # the last to be written is the largest
     leaf = np.zeros(partition.count, np.int64)
     leaf[shared[order] // width] = shared[order] % width
     ends = leaf[partition.pairs]
-    contour: NDArray[np.float64] = altitudes[tree.lowest_common_ancestor(ends[:, 0].copy(), ends[:, 1].copy())]
+    contour: Reals = altitudes[tree.lowest_common_ancestor(ends[:, 0].copy(), ends[:, 1].copy())]
     return contour
 
 
-def _merge(graph: Any, contour: NDArray[np.float64], lengths: NDArray[np.float64]) -> Hierarchy:
+def _merge(partition: Partition, contour: Reals) -> Hierarchy:
     """Merge the two regions with the weakest border, by its mean strength, until one region is left."""
-    if graph.num_edges() == 0:
+    if len(partition.pairs) == 0:
         return Hierarchy(np.zeros(1, np.int64), np.zeros(1))
-    tree, altitudes = hg.binary_partition_tree_average_linkage(graph, contour, lengths)
+    tree, altitudes = _average_linkage(partition, contour)
     return Hierarchy(np.asarray(tree.parents(), np.int64), np.asarray(altitudes, np.float64))
+
+
+def _average_linkage(partition: Partition, contour: Reals) -> tuple[Any, Reals]:
+    """higra's tree over the superpixels, and the altitudes of its nodes."""
+    graph = hg.UndirectedGraph(partition.count)
+    graph.add_edges(*partition.pairs.T)
+    tree, altitudes = hg.binary_partition_tree_average_linkage(graph, contour, partition.lengths)
+    return tree, altitudes
 
 
 def contour_map(partition: Partition, hierarchy: Hierarchy) -> NDArray[np.float64]:

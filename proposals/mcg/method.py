@@ -13,8 +13,9 @@ from grounding.limits import check_limits
 from grounding.records import Segments
 from proposals.edges import EdgeDetector, Pixels, shrink
 from proposals.mcg.grouping import Groups, group
-from proposals.mcg.hierarchy import Hierarchy, Partition, Reals, build_hierarchies, calibrate, contour_map
+from proposals.mcg.hierarchy import Hierarchy, Partition, build_hierarchies, calibrate, contour_map
 from proposals.mcg.ranking import RANKER, diversify, load_forest
+from proposals.mcg.watershed import Reals
 
 SMALLEST = 16  # pixels; a photo with a shorter side has no room for segments
 LONGEST_SIDE = 640  # pixels

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from proposals.compiled import compiled
-from proposals.mcg.hierarchy import Hierarchy, Ints, Partition, Reals
+from proposals.mcg.hierarchy import Hierarchy, Partition
 from proposals.mcg.trees import higra as hg
+from proposals.mcg.watershed import Ints, Reals
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from proposals.compiled import compiled
 from proposals.mcg.duplicates import box_intersection
 from proposals.mcg.grouping import FEATURES
-from proposals.mcg.hierarchy import Ints, Reals
+from proposals.mcg.watershed import Ints, Reals
 
 RANKER = Path(__file__).resolve().parents[1] / "weights" / "ranker.safetensors"
 POWERS = (8, 1)  # of a prediction: among the likely candidates that come first, and among the others
@@ -35,8 +35,8 @@ class Forest:
 
 @compiled
 def _add_predictions(roots, compared, thresholds, children, values, features, sums):  # type: ignore[no-untyped-def]
-    for i in range(len(features)):
-        for tree in range(len(roots)):
+    for tree in range(len(roots)):  # one after the other: a tree fits into a core's cache, all of them do not
+        for i in range(len(features)):
             node = roots[tree]
             while compared[node] >= 0:
                 node = children[node, 0 if features[i, compared[node]] <= thresholds[node] else 1]
