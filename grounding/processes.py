@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 ITEMS_AHEAD = 4  # items that wait for each process
 PATIENCE = 5.0  # seconds without a result until the caller is told
-TRIES = 2  # processes that may be killed while they work on an item before the item is to blame
+TRIES = 2  # processes that are killed in turn, as they work on an item, before the item is to blame
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Work = TypeVar("Work")
@@ -118,13 +118,15 @@ class _Crew(Generic[Item, Result]):
                 process.kill()
 
     def _new_process(self) -> "_Process":
-        with self._lock:
-            if self._is_over:
-                raise _was_killed()
-            process = _Process(self._start, self._work)
-            self._all.append(process)
-        process.wait()
-        return process
+        for _ in range(TRIES if self._if_killed else 1):
+            with self._lock:
+                if self._is_over:
+                    break
+                process = _Process(self._start, self._work)
+                self._all.append(process)
+            if process.is_ready():
+                return process
+        raise _was_killed()
 
 
 class _Process:
@@ -138,18 +140,15 @@ class _Process:
         self._process.start()
         other_end.close()
 
-    def wait(self) -> None:
-        """Wait until the process is ready for items.
-
-        Raises:
-            ChildProcessError: it was killed.
-        """
+    def is_ready(self) -> bool:
+        """Wait until the process is ready for items; whether it is, or was killed. An error of its start is raised."""
         try:
             error = self._pipe.recv()
         except (EOFError, ConnectionError):
-            raise _was_killed() from None
+            return False
         if error is not None:
             raise error
+        return True
 
     def do(self, item: Any) -> Any:
         """Whether there is a result, and the result or the error.

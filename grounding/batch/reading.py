@@ -157,7 +157,7 @@ def _csv_rows(path: str) -> Iterator[Row]:
             except StopIteration:
                 return
             except csv.Error as error:  # the next line may be well again
-                yield {"error": f"line {table.line_num}: cannot be read: {one_line(error)}"}
+                yield {"error": f"after line {table.line_num}: cannot be read: {one_line(error)}"}
                 continue
             row: Row = {name: values[name] for name in COLUMNS if values.get(name)}
             for column in ("captions", "phrases"):
