@@ -258,16 +258,17 @@ def main() -> None:
             print(f"undisturbed: {arguments.rows} rows in {seconds[-1]:.1f} s", file=sys.stderr)
         expected, kills, few = read(folder / "command.jsonl"), arguments.kills, arguments.few
         found = {
-            "kill -9 of a fork": kill_runs(Forked, signal.SIGKILL, manifest, expected, kills, seconds[1] / 10),
-            "kill -9 of a worker": kill_workers(manifest, expected, few),
-            "kill -9 of the command": kill_runs(started, signal.SIGKILL, manifest, expected, few, seconds[0]),
-            "Ctrl-C": kill_runs(started, signal.SIGINT, manifest, expected, few, seconds[0]),
+            "kill -9 of a fork": lambda: kill_runs(Forked, signal.SIGKILL, manifest, expected, kills, seconds[1] / 2),
+            "kill -9 of a worker": lambda: kill_workers(manifest, expected, few),
+            "kill -9 of the command": lambda: kill_runs(started, signal.SIGKILL, manifest, expected, few, seconds[0]),
+            "Ctrl-C": lambda: kill_runs(started, signal.SIGINT, manifest, expected, few, seconds[0]),
         }
-        if arguments.disk:
-            found["full disk"] = fill_disk(arguments.disk, manifest, expected)
-    for disturbance, counts in found.items():
-        cells = (counts[head] for head in ("kills", *heads[2:]))
-        table.add_row(disturbance, *map(str, cells))
+        if arguments.disk is not None:
+            found["full disk"] = lambda: fill_disk(arguments.disk, manifest, expected)
+        for disturbance, disturb in found.items():
+            counts = disturb()
+            table.add_row(disturbance, *(str(counts[head]) for head in ("kills", *heads[2:])))
+            print(disturbance, dict(counts), file=sys.stderr, flush=True)
     Console().print(table)
 
 
