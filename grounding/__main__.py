@@ -62,7 +62,7 @@ def run(settings: Any) -> None:
         attempt(
             lambda: ground_data(settings, choice, folder),
             log,
-            if_interrupted="finished rows are kept, and the same command continues from there",
+            if_interrupted="finished parts are kept, and the same command continues from there",
         )
 
 

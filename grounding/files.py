@@ -22,6 +22,8 @@ def write_file(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
             part.write(content)
+            part.flush()
+            os.fsync(part.fileno())  # otherwise a machine that loses power may keep the name without the content
             part.close()
             os.chmod(part.name, 0o644)
             os.replace(part.name, path)

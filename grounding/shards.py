@@ -7,6 +7,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from typing import IO
 
 from grounding.messages import one_line
 
@@ -41,8 +42,25 @@ def keyed_files(url: str, *, with_photos: bool = True) -> Iterator[tuple[str, di
     Raises:
         ValueError: the shard cannot be read, or it is truncated.
     """
-    for key, members in itertools.groupby(_members(url, with_photos=with_photos), key=lambda member: member[0]):
-        yield key, {extension: content for _, extension, content in members}
+    import fsspec
+
+    try:
+        with (
+            fsspec.open(url, "rb") as stream,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive,
+        ):
+            for key, members in itertools.groupby(_members(archive), key=lambda member: member[0]):
+                yield (
+                    key,
+                    {
+                        extension: file.read() if file and (with_photos or extension == "json") else b""
+                        for _, extension, file in members
+                    },
+                )
+    except FileNotFoundError:
+        raise ValueError(f"{url}: no such shard") from None
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ImportError, ValueError) as error:
+        raise ValueError(f"{url}: cannot be read to its end: {one_line(error)}") from None
 
 
 def _expand_braces(pattern: str) -> list[str]:
@@ -90,25 +108,11 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError("it breaks off" if len(buf) < tarfile.BLOCKSIZE else str(error)) from None
 
 
-def _members(url: str, *, with_photos: bool) -> Iterator[tuple[str, str, bytes]]:
-    """Yield key, extension and content of a shard's files in order; without photos, only .json files have content."""
-    import fsspec
-
-    try:
-        with (
-            fsspec.open(url, "rb") as stream,
-            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive,
-        ):
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps them all in memory
-                folder, slash, base = member.name.rpartition("/")
-                stem, _, extension = base.partition(".")
-                if not member.isfile() or not stem:  # such as ._a.jpg, in which macOS keeps attributes of a.jpg
-                    continue
-                extension = extension.lower()
-                file = archive.extractfile(member) if with_photos or extension == "json" else None
-                yield folder + slash + stem, extension, file.read() if file else b""
-    except FileNotFoundError:
-        raise ValueError(f"{url}: no such shard") from None
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ImportError, ValueError) as error:
-        raise ValueError(f"{url}: cannot be read to its end: {one_line(error)}") from None
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, str, IO[bytes] | None]]:
+    """Yield key, extension and content of a shard's files in order; a content must be read before the next one."""
+    for member in archive:
+        archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps them all in memory
+        folder, slash, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if member.isfile() and stem:  # unlike ._a.jpg, in which macOS keeps attributes of a.jpg
+            yield folder + slash + stem, extension.lower(), archive.extractfile(member)

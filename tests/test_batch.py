@@ -48,7 +48,7 @@ BAD = [
     ({"image": "coffee.jpg", "caption": ""}, "caption: no text"),
     ({"image": "coffee.jpg", "captions": ["A cup", 3]}, "captions: expected text, or a list of texts"),
     ({"image": "coffee.jpg"}, "expected one of the columns phrases, captions, caption"),
-    ({"image": "coffee.jpg", "caption": "A cup", "id": [1]}, "id is a whole number or a text"),
+    ({"image": "coffee.jpg", "caption": "A cup", "id": [1]}, "id is a whole number of 64 bits or a text, got [1]"),
     ({"caption": "A cup"}, "expected a path, a URL or the bytes of a file, got NoneType"),
     ({"image": "coffee.jpg", "caption": "A cup", "id": 100}, "has the id of row 0"),
 ]
@@ -242,7 +242,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_written(photos, quick, monke
     monkeypatch.setattr("grounding.batch.parts.write_file", write_one)
     with pytest.raises(OSError, match="No space left"):
         run(path, output, part_rows=1)
-    assert [path.name for path in output.with_name("out.jsonl.parts").glob("*.jsonl")] == ["00000000.jsonl"]
+    assert [path.name for path in output.with_name("out.jsonl.parts").glob("*.jsonl")] == ["00000000-1-0.jsonl"]
     assert not output.exists()
 
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,24 @@ def make_worker(factor):
         return factor * item, os.getpid(), os.environ["OMP_NUM_THREADS"]
 
     return work
+
+
+def make_talker(folder):
+    """A worker that is killed while it sends a result, the first time for every item and always for "always"."""
+
+    def work(item):
+        if item == "always" or not (Path(folder) / item).exists():
+            (Path(folder) / item).touch()
+            threading.Thread(target=kill_soon, daemon=True).start()
+            return bytes(10**8)
+        return item
+
+    return work
+
+
+def kill_soon():
+    time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_waiter(folder):
@@ -48,6 +68,22 @@ def test_no_items_are_no_work():
 def test_a_process_that_dies_ends_the_work():
     with pytest.raises(ChildProcessError, match="a process was killed, perhaps for want of memory"):
         list(in_processes(make_worker, 3, [1, 13], processes=1))
+
+
+def test_an_item_whose_process_was_killed_gets_another_process_and_one_that_kills_two_has_its_own_result(tmp_path):
+    items = ["a", "always", "b"]
+    results = in_processes(make_talker, tmp_path, items, processes=2, if_killed=lambda item: f"{item} kills")
+    assert sorted(result for result in results if result) == ["a", "always kills", "b"]
+
+
+def test_a_process_that_dies_before_its_first_item_ends_the_work():
+    with pytest.raises(ChildProcessError, match="a process was killed"):
+        list(in_processes(os._exit, 1, [1, 2], processes=1, if_killed=str))
+
+
+def test_an_error_of_a_process_is_raised_as_it_is():
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(in_processes(int, "no number", [1], processes=1, if_killed=str))
 
 
 def test_the_caller_is_told_when_nothing_is_finished_for_a_while(tmp_path, monkeypatch):

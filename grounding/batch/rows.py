@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from grounding.images import decode, load_image
-from grounding.messages import describe_failure, printable
+from grounding.messages import describe_failure, one_line, printable
 from grounding.pipeline import Grounder, Proposer, ReadPhoto, read_photo, read_texts
 from grounding.records import Grounding, Phrase
 
@@ -60,8 +61,25 @@ def ground_batch(grounder: Grounder, rows: Sequence[Mapping[str, Any]]) -> list[
         answered has no size and no phrases, and others have no error. Nothing is raised for a bad row.
     """
     reader = Reader(grounder.attention.classifier.prepare, grounder.propose)
-    read = (read_row(reader, {"id": number, **row}) for number, row in enumerate(rows))
+    read = (read_row(reader, with_id(number, row)) for number, row in enumerate(rows))
     return [answer_to(row, ground_row(grounder, row)) for row in read]
+
+
+def with_id(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its id, which is the number of the row where it has none, or none that Parquet could hold.
+
+    >>> with_id(3, {"image": "dog.jpg", "id": None})
+    {'image': 'dog.jpg', 'id': 3}
+    """
+    identity = values.get("id")
+    if identity is None:
+        return {**values, "id": number}
+    if isinstance(identity, int | np.integer) and not isinstance(identity, bool) and abs(int(identity)) < 2**63:
+        return {**values, "id": int(identity)}
+    if isinstance(identity, str) and printable(identity) == identity:
+        return {**values}
+    message = f"id is a whole number of 64 bits or a text, got {repr(identity)[:60]}"
+    return {**values, "id": number, "error": values.get("error") or message}
 
 
 def read_row(reader: Reader, values: Mapping[str, Any]) -> ReadRow:
@@ -69,15 +87,14 @@ def read_row(reader: Reader, values: Mapping[str, Any]) -> ReadRow:
 
     Args:
         reader: prepares photos, and proposes regions.
-        values: as a row of `ground_batch`; ``error`` is why the row could not be read, where that is known already.
+        values: as a row of `ground_batch` that has an ``id``; ``error`` is why the row could not be read, where that is
+            known already.
     """
-    identity, image = values.get("id", 0), values.get("image")
+    identity, image = values["id"], values.get("image")
     row = ReadRow(identity, name_of(image))
     try:
         if values.get("error"):
             raise ValueError(values["error"])
-        if isinstance(identity, bool) or not isinstance(identity, Id):
-            raise ValueError(f"id is a whole number or a text, got {repr(identity)[:60]}")
         column, texts = _texts(values)
         captions, phrases = read_texts(texts, are_phrases=column == "phrases")
         photo = read_photo(load_row_image(image), reader.prepare, reader.propose)
@@ -135,12 +152,19 @@ def load_row_image(image: object) -> Tensor:
     if isinstance(image, Mapping):
         image = image.get("path") if image.get("bytes") is None else image["bytes"]
     if isinstance(image, str) and "://" in image:
-        import fsspec
-
-        with fsspec.open(image, "rb") as file:
-            image = file.read()
+        image = _fetch(image)
     if isinstance(image, bytes | bytearray | memoryview):
         return load_image(decode(bytes(image), name="the photo"))
     if not isinstance(image, str | Path):
         raise ValueError(f"image: expected a path, a URL or the bytes of a file, got {type(image).__name__}")
     return load_image(image)
+
+
+def _fetch(url: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as file:
+            return bytes(file.read())
+    except Exception as error:  # each file system of fsspec has its own
+        raise ValueError(f"{url}: cannot be read: {one_line(error) or type(error).__name__}") from None

@@ -1,8 +1,10 @@
 """Ground an archive: rows are read by several processes ahead of the network, and answers are kept in parts."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import torch
 from torch import Tensor
 
 from grounding.batch.parts import Output
-from grounding.batch.reading import count_rows, read_rows, sources
-from grounding.batch.rows import Reader, ReadRow, answer_to, ground_row, load_row_image
+from grounding.batch.reading import fingerprints, read_rows
+from grounding.batch.rows import Reader, ReadRow, answer_to, ground_row, load_row_image, name_of, with_id
 from grounding.config import GrounderSettings, build_part
 from grounding.digests import digest
 from grounding.files import png_bytes, write_file
@@ -22,6 +24,7 @@ from grounding.processes import cores, in_processes
 from grounding.records import Grounding, Regions
 
 FEW = 16  # rows for which starting processes takes longer than they save
+Answer = dict[str, Any]
 Numbered = tuple[int, dict[str, Any]]  # the number of a row, from 0, and its values
 
 
@@ -75,99 +78,105 @@ def ground_archive(archive: Archive, settings: GrounderSettings, pictures: Path)
         The progress after every row, and at last that of the whole run, when the file of answers is complete.
 
     Raises:
-        ValueError: there is no such archive, or the output has answers of another one, another model or other settings.
-        OSError: answers cannot be written, or a process died. What is written is kept.
+        ValueError: there is no such archive, it cannot be read to its end, or it has changed meanwhile; or the output
+            has answers of another archive, another model or other settings. What is written is kept.
+        OSError: answers cannot be written, another run writes them, or processes die. What is written is kept.
     """
-    files = sources(archive.path)
+    files = fingerprints(archive.path)
     grounder = Grounder.from_settings(settings)
-    output = Output(archive.output, describe(archive, files, settings, grounder))
-    if output.open():
-        told = output.told()
-        yield Progress(rows=told["rows"], errors=told["errors"], answered=0, seconds=0.0)
-        return
-    finished = output.finished()
-    errors = sum(answer["error"] is not None for part in finished for answer in output.answers(part))
-    earlier = sum(1 for part in finished for _ in output.answers(part))
-    started, answered = time.monotonic(), 0
-    parts: dict[int, dict[int, dict[str, Any]]] = {}
-    drawn: dict[int, Any] = {}  # the photos of the first rows
-
-    def waiting() -> Iterator[Numbered]:
-        for number, values in unanswered(read_rows(archive.path), finished, archive.part_rows):
-            if number < archive.pictures:
-                drawn[number] = values.get("image")
-            yield number, values
-
-    for number, row in read_each(waiting(), settings, grounder, processes=processes_for(archive)):
-        grounding = ground_row(grounder, row)
-        if number in drawn and isinstance(grounding, Grounding):
-            draw(drawn[number], grounding, pictures / f"{number}.png")
-        answer = answer_to(row, grounding)
-        errors, answered = errors + (answer["error"] is not None), answered + 1
-        index = number // archive.part_rows
-        part = parts.setdefault(index, {})
-        part[number] = answer
-        if len(part) == archive.part_rows:
-            output.write(index, [part[each] for each in sorted(parts.pop(index))])
-        yield Progress(earlier + answered, errors, answered, time.monotonic() - started)
-    for index, part in sorted(parts.items()):  # the last one
-        output.write(index, [part[each] for each in sorted(part)])
-    output.join({"rows": earlier + answered, "errors": errors})
-    yield Progress(earlier + answered, errors, answered, time.monotonic() - started)
+    made = {"archive": archive.path, "files": digest(files), "part_rows": archive.part_rows}
+    output = Output(archive.output, made | describe(settings, grounder))
+    with output.opened() as is_finished:
+        if is_finished:
+            told = output.told()
+            yield Progress(told["rows"], told["errors"], answered=0, seconds=0.0)
+            return
+        done = output.finished()
+        progress = Progress(sum(part.rows for part in done), sum(part.errors for part in done), answered=0, seconds=0.0)
+        rows = unanswered(read_rows(archive.path), {part.index for part in done}, archive.part_rows)
+        started = time.monotonic()
+        parts: defaultdict[int, dict[int, Answer]] = defaultdict(dict)  # those that are not full, by the rows' numbers
+        for number, answer in answer_each(archive, rows, settings, grounder, pictures):
+            index = number // archive.part_rows
+            parts[index][number] = answer
+            if len(parts[index]) == archive.part_rows:
+                output.write(index, _in_order(parts.pop(index)))
+            progress = Progress(
+                rows=progress.rows + 1,
+                errors=progress.errors + (answer["error"] is not None),
+                answered=progress.answered + 1,
+                seconds=time.monotonic() - started,
+            )
+            yield progress
+        if fingerprints(archive.path) != files:
+            raise ValueError(f"{archive.path} was changed while it was read: remove {output.parts}, and start again")
+        for index, part in parts.items():  # the last one
+            output.write(index, _in_order(part))
+        output.join()
+        yield progress
 
 
-def describe(archive: Archive, files: list[str], settings: GrounderSettings, grounder: Grounder) -> dict[str, Any]:
-    """What answers depend on: the archive, the model and its settings, with a fingerprint of them."""
-    content = [[file, stamp(file)] for file in files]
-    return {
-        "fingerprint": fingerprint(settings, grounder, content, archive.part_rows),
-        "archive": archive.path,
-        "part_rows": archive.part_rows,
-        "settings": used_settings(settings),
-    }
+def _in_order(part: dict[int, Answer]) -> list[Answer]:
+    return [part[number] for number in sorted(part)]
 
 
-def fingerprint(settings: GrounderSettings, grounder: Grounder, *others: Any) -> str:
-    """A digest of a model, its settings and other plain values; the device does not count."""
+def describe(settings: GrounderSettings, grounder: Grounder) -> dict[str, Any]:
+    """What answers depend on beside the rows: the settings, the network with its words, and stored proposals."""
     classifier = grounder.attention.classifier
     network = (str(classifier.network), classifier.vocabulary.units, dict(classifier.network.state_dict()))
-    return digest(used_settings(settings), *network, *others)
+    path = Path(str(settings.proposals.get("path", "")))
+    stored = f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else None
+    return {**used_settings(settings), "network": digest(*network), "stored_proposals": stored}
 
 
 def used_settings(settings: GrounderSettings) -> dict[str, Any]:
-    """The settings that answers depend on: all but the device."""
+    """The settings that answers depend on: all but the device, since a run may be continued on another machine."""
     return {name: value for name, value in asdict(settings).items() if name != "device"}
 
 
-def stamp(file: str) -> str:
-    """What tells whether a local file has changed: its size and the time of its last change; nothing of a URL."""
-    if "://" in file:
-        return ""
-    status = Path(file).expanduser().stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+def fingerprint(settings: GrounderSettings, grounder: Grounder) -> str:
+    """A digest of what answers depend on beside the rows."""
+    return digest(describe(settings, grounder))
 
 
-def unanswered(rows: Iterable[dict[str, Any]], finished: set[int], part_rows: int) -> Iterator[Numbered]:
+def answer_each(
+    archive: Archive, rows: Iterable[Numbered], settings: GrounderSettings, grounder: Grounder, pictures: Path
+) -> Iterator[tuple[int, Answer]]:
+    """Answer numbered rows, in the order in which they are finished, and draw the first ones."""
+    to_draw: dict[int, Any] = {}  # the photos of the first rows
+
+    def remembered() -> Iterator[Numbered]:
+        for number, values in rows:
+            if number < archive.pictures:
+                to_draw[number] = values.get("image")
+            yield number, values
+
+    processes = processes_for(read_rows(archive.path)) if archive.workers is None else archive.workers
+    for number, row in read_each(remembered(), settings, grounder, processes=processes):
+        grounding = ground_row(grounder, row)
+        image = to_draw.pop(number, None)
+        if image is not None and isinstance(grounding, Grounding):
+            draw(image, grounding, pictures / f"{number}.png")
+        yield number, answer_to(row, grounding)
+
+
+def unanswered(rows: Iterable[dict[str, Any]], finished: Container[int], part_rows: int) -> Iterator[Numbered]:
     """Yield the rows of parts that are not finished, with their numbers.
 
-    A row without an id gets its number; one whose id is that of a row before it has an error.
+    A row without an id gets its number. A row with the id of a row before it has an error; 1 and "1" are the same id.
     """
-    seen: dict[Any, int] = {}
-    for number, row in enumerate(rows):
-        row = {"id": number} | {name: value for name, value in row.items() if name != "id" or value is not None}
-        identity = row["id"] if isinstance(row["id"], int | str) else repr(row["id"])
-        if (first := seen.setdefault(identity, number)) != number:
-            row["error"] = f"row {number} has the id of row {first}, {identity!r}"
+    seen: dict[str, int] = {}  # the first row of each id that an archive gives
+    for number, values in enumerate(rows):
+        row = with_id(number, values)
+        if row["id"] == values.get("id") and (first := seen.setdefault(str(row["id"]), number)) != number:
+            row["error"] = f"row {number} has the id of row {first}, {row['id']!r}"
         if number // part_rows not in finished:
             yield number, row
 
 
-def processes_for(archive: Archive) -> int:
-    """The number of processes that read rows; 0 for this one alone."""
-    if archive.workers is not None:
-        return archive.workers
-    total = count_rows(archive.path)
-    return 0 if total is not None and total < FEW else cores()
+def processes_for(rows: Iterable[object]) -> int:
+    """The number of processes that read rows; 0 for this one alone, where there are few."""
+    return 0 if sum(1 for _ in islice(rows, FEW)) < FEW else cores()
 
 
 @dataclass(frozen=True)
@@ -183,23 +192,28 @@ def read_each(
 ) -> Iterator[tuple[int, ReadRow]]:
     """Read rows in several processes, ahead of what is done with them; in the order in which they are finished.
 
+    A row that kills the process that reads it, twice, has an error.
+
     Raises:
-        ChildProcessError: a process died.
+        ChildProcessError: processes die before they read a row.
     """
     work = _Work(grounder.attention.classifier.prepare, settings.proposals)
     if processes == 0:
         reader = Reader(work.preparation, grounder.propose)
         yield from ((number, reader(row)) for number, row in rows)
         return
-    try:
-        for found in in_processes(_start, work, rows, processes=processes):
-            if found is not None:
-                number, row = found
-                yield number, with_arrays(row, torch.from_numpy)
-    except ChildProcessError as error:
-        raise ChildProcessError(
-            f"{error}; finished rows are kept, and the same command with fewer workers=… continues from there"
-        ) from None
+    for found in in_processes(_start, work, rows, processes=processes, if_killed=_failed):
+        if found is not None:
+            number, row = found
+            yield number, with_arrays(row, torch.from_numpy)
+
+
+def _failed(row: Numbered) -> tuple[int, ReadRow]:
+    number, values = row
+    reason = "each process that read it was killed, perhaps for want of memory: fewer workers=… leave more to each"
+    return number, ReadRow(
+        values["id"], name := name_of(values.get("image")), error=f"{name or f'row {number}'}: {reason}"
+    )
 
 
 class _RowReader:
