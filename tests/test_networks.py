@@ -119,16 +119,18 @@ def test_analyses(model, option):
         with pytest.raises(ValueError, match="at=last_map needs a linear classifier right above a global average"):
             method(**arguments)
         return
-    (maps,) = method(**arguments)(photo(SIZES[0]), [torch.tensor([3])])
-    assert maps.shape == (1, *cells[0])
-    assert maps.isfinite().all()
-    assert (maps >= 0).all()
-    if option == "c_grad":  # gradients of the reverse unit differ in sign alone
-        assert not maps.any()
-    elif option == "d_wta":  # in EfficientNet-Lite2, the path comes to neurons that only their bias keeps active
-        assert maps.sum() == (name != "efficientnet_lite2_imagenet")
-    elif option != "without_norm":  # where the reverse unit may weigh more at every cell
-        assert maps.any()
+    attend = method(**arguments)
+    for size, shape in zip(SIZES, cells, strict=True):
+        (maps,) = attend(photo(size), [torch.tensor([3])])
+        assert maps.shape == (1, *shape)
+        assert maps.isfinite().all()
+        assert (maps >= 0).all()
+        if option == "c_grad":  # gradients of the reverse unit differ in sign alone
+            assert not maps.any()
+        elif option == "d_wta":  # in EfficientNet-Lite2, the path comes to neurons that only their bias keeps active
+            assert maps.sum() == (name != "efficientnet_lite2_imagenet")
+        elif option not in ("without_norm", "post_norm"):  # where the reverse unit may weigh more at every cell
+            assert maps.any()
 
 
 @lru_cache(maxsize=1)  # attention leaves networks as it finds them
