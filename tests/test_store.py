@@ -196,7 +196,7 @@ def test_a_full_disk_costs_nothing_that_is_finished(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", fail)
-        with pytest.raises(OSError, match=r"s\.h5 cannot be written: No space left"):
+        with pytest.raises(OSError, match=r"\.h5 cannot be written: No space left"):
             store(path, entry(2))
     assert path.read_bytes() == before
     assert {file.name for file in (tmp_path / "s.h5.parts").iterdir()} == {"000001.h5", "lock"}
