@@ -190,13 +190,16 @@ def test_a_damaged_part_is_computed_again(tmp_path, caplog, damage):
 def test_a_full_disk_costs_nothing_that_is_finished(tmp_path, monkeypatch):
     path = store(tmp_path / "s.h5", entry(1))
     before = path.read_bytes()
+    written = []
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    def fail_after_the_part(descriptor):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(descriptor)
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.fsync", fail)
-        with pytest.raises(OSError, match=r"\.h5 cannot be written: No space left"):
+        patched.setattr("os.fsync", fail_after_the_part)
+        with pytest.raises(OSError, match=r"s\.h5 cannot be written: No space left"):
             store(path, entry(2))
     assert path.read_bytes() == before
     assert {file.name for file in (tmp_path / "s.h5.parts").iterdir()} == {"000001.h5", "lock"}
