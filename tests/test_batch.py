@@ -178,8 +178,7 @@ def test_bad_rows_of_an_archive_have_errors_in_their_places(photos, quick):
     assert "expected an object" in answers[13]["error"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
-@pytest.mark.parametrize("part_rows", [1, 2, 100])
+@pytest.mark.parametrize(("form", "part_rows"), [("jsonl", 1), ("parquet", 2), ("jsonl", 100)])
 def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(photos, quick, form, part_rows):
     rows = [{"image": "coffee.jpg", "caption": f"cup {number}"} for number in range(5)]
     path = write_jsonl(photos, rows)

@@ -108,7 +108,7 @@ def settings_of(config, *words):
     ("data", "experiment", "categories"),
     [
         ("voc", "pointing_voc07", ("pottedplant", "tvmonitor", "dog")),
-        ("coco", "pointing_coco", ("hot dog", "skis", "traffic light")),
+        pytest.param("coco", "pointing_coco", ("hot dog", "skis", "traffic light"), marks=pytest.mark.slow),
     ],
 )
 def test_a_network_learns_categories_and_is_asked_to_point_at_each_by_its_unit(data, experiment, categories, tmp_path):
