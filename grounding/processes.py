@@ -100,7 +100,7 @@ class _Crew(Generic[Item, Result]):
                 self._own.process = self._new_process()
             try:
                 is_result, value = self._own.process.do(item)
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # OSError where a message breaks off
                 self._own.process = None
                 continue
             if is_result:
@@ -144,7 +144,7 @@ class _Process:
         """Wait until the process is ready for items; whether it is, or was killed. An error of its start is raised."""
         try:
             error = self._pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError where a message breaks off
             return False
         if error is not None:
             raise error
@@ -154,7 +154,7 @@ class _Process:
         """Whether there is a result, and the result or the error.
 
         Raises:
-            EOFError, ConnectionError: the process was killed.
+            EOFError, OSError: the process was killed.
         """
         self._pipe.send(item)
         return self._pipe.recv()
