@@ -41,6 +41,12 @@ class DeterministicWTA:
             network, layer, at=at, contrastive=False, signed=signed, window=window, words_per_pass=words_per_pass
         )
         self.layer = self._excitation.layer
+        links = self._excitation.circuit.links
+        self._terms = {
+            node: excitatory_terms(link)
+            for node in self._excitation.circuit.descent
+            if isinstance(link := links[node], Excitation)
+        }
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -58,21 +64,20 @@ class DeterministicWTA:
             photos = excitation.look(images, targets)
             return [
                 torch.cat(
-                    [_winners_of(excitation.circuit, photos, index, part) for part in _parts(signals, excitation)]
+                    [
+                        _winners_of(_Paths(excitation.circuit, self._terms, photos, index), part)
+                        for part in torch.split(signals, excitation.words_per_pass)
+                    ]
                 )
                 for index, signals in enumerate(photos.signals)
             ]
 
 
-def _parts(signals: Tensor, excitation: ExcitationBackprop) -> tuple[Tensor, ...]:
-    return torch.split(signals, excitation.words_per_pass)
-
-
-def _winners_of(circuit: Circuit, photos: Photos, photo: int, signals: Tensor) -> Tensor:
+def _winners_of(paths: "_Paths", signals: Tensor) -> Tensor:
     """The maps (K, h, w) of some words of a photo, whose signals are (K, units, h, w)."""
-    paths = _Paths(circuit, photos, photo)
+    circuit, photos = paths.circuit, paths.photos
     asked = signals.flatten(2).amax(2) > 0  # (K, units)
-    responses = photos.responses[photo].masked_fill(~asked[:, :, None, None], -torch.inf)
+    responses = photos.responses[paths.photo].masked_fill(~asked[:, :, None, None], -torch.inf)
     words = asked.any(1).nonzero()[:, 0]
     paths.arrive(circuit.units, words, flat(responses).argmax(1)[words])
     for node in circuit.descent:
@@ -91,6 +96,7 @@ class _Paths:
     """Where the paths of some words of a photo are: at one neuron each, by its node and its place in `flat`."""
 
     circuit: Circuit
+    terms: dict[fx.Node, list[Term]]  # the excitatory maps from each node's neurons to their children
     photos: Photos
     photo: int
     words: dict[fx.Node, list[Tensor]] = field(default_factory=dict)
@@ -111,7 +117,7 @@ class _Paths:
         link, (words, places) = self.circuit.links[node], self.at(node)
         channels = self._values(node).shape[1]
         if isinstance(link, Excitation):
-            self._choose(node, link, words, places)
+            self._choose(node, words, places)
         elif isinstance(link, Maximum):
             self.arrive(link.source, words, self.photos.winners[node][self.photo, places])
         elif isinstance(link, Flattening):
@@ -126,9 +132,9 @@ class _Paths:
                 self.arrive(source, words[here], cell[here] * count + channel[here] - first)
                 first += count
 
-    def _choose(self, node: fx.Node, link: Excitation, words: Tensor, places: Tensor) -> None:
+    def _choose(self, node: fx.Node, words: Tensor, places: Tensor) -> None:
         """Go on to the child with the greatest excitatory weight × activation, if there is one."""
-        terms = self.photos.sides[node][0].terms if node in self.photos.sides else excitatory_terms(link)
+        terms = self.photos.sides[node][0].terms if node in self.photos.sides else self.terms[node]
         best, chosen = (
             places.new_zeros(len(words), dtype=self.photos.responses.dtype),
             places.new_full((len(words),), -1),
