@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from grounding.attention.mixture import Attention
 from grounding.attention.signals import scaled
-
-Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
 
 
 class Contrast:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from grounding.attention.attended import Attended, MassTracking
-from grounding.attention.signals import check_call
+from grounding.attention.signals import check_call, scaled
 
 Attention = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
 
@@ -101,4 +101,4 @@ def _mean_map(maps: Sequence[Tensor]) -> Tensor:
     resized = [
         interpolate(part[:, None], size, mode="bicubic", align_corners=False)[:, 0].clamp(min=0) for part in maps
     ]
-    return torch.stack([part / part.sum((1, 2), keepdim=True).clamp(min=1e-20) for part in resized]).mean(0)
+    return torch.stack([scaled(part) for part in resized]).mean(0)
