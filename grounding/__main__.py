@@ -6,6 +6,7 @@
 
 import logging
 import sys
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,9 @@ def ground_all(settings: Any, folder: Path) -> int:
     """
     images, captions, phrases = (free_texts(settings, name) for name in ("image", "caption", "phrases"))
     tasks = pair(images, captions, phrases)
+    from grounding.export.writing import exported, read_exports
+
+    exports = read_exports(settings)
     from rich.console import Console
     from rich.progress import track
 
@@ -89,6 +93,7 @@ def ground_all(settings: Any, folder: Path) -> int:
         from grounding.draw import draw_sheet
     paths, texts = [path for path, _ in tasks], [task_texts for _, task_texts in tasks]
     results = grounder.ground_each(paths, **{"phrases" if phrases else "captions": texts})
+    results = exported(results, paths, exports, _unused_folder(folder / "export"))
     bar = track(results, "grounding", len(tasks), console=console, transient=True, disable=len(tasks) == 1)
     pictures: list[Image] = []
     failures = 0
@@ -105,6 +110,12 @@ def ground_all(settings: Any, folder: Path) -> int:
         write_file(folder / f"{name}.png", png_bytes(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
     return failures
+
+
+def _unused_folder(folder: Path) -> Path:
+    """The folder, or one with a number where it exists."""
+    names = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
+    return next(name for name in chain([folder], names) if not name.exists())
 
 
 def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "Image | None":

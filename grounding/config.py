@@ -52,6 +52,9 @@ class GroundSettings:
     part_rows: int = 200
     workers: int | None = None
     pictures: int = 0
+    export: str | None = None
+    export_count: int = 1
+    export_guesses: bool = False
     runner: str = "local"
     device: str = "auto"
 

@@ -5,9 +5,9 @@ Each photo goes through the network once, and one attention map is computed for 
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -74,6 +74,7 @@ class Grounder:
         self.attention = attention
         self.propose = proposer
         self.scoring = scoring
+        self.settings: dict[str, Any] | None = None  # plain values, if the grounder was built from settings
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -101,7 +102,7 @@ class Grounder:
             ValueError: a part cannot be built from its settings.
         """
         classifier, method = build_part(settings.model), build_part(settings.attention)
-        return Grounder(
+        grounder = Grounder(
             WordAttention(classifier, method, device=settings.device),
             build_part(settings.proposals),
             Scoring(
@@ -111,6 +112,8 @@ class Grounder:
                 clothing_weight=settings.clothing_weight,
             ),
         )
+        grounder.settings = asdict(settings)
+        return grounder
 
     def __call__(
         self,
@@ -137,10 +140,10 @@ class Grounder:
         if len(images) != count:
             raise ValueError(f"{len(images)} images, but captions or phrases for {count}")
         groundings = []
-        for result in self.ground_each(images, captions, phrases=phrases):
+        for image, result in zip(images, self.ground_each(images, captions, phrases=phrases), strict=True):
             if isinstance(result, Exception):
                 raise result
-            groundings.append(result)
+            groundings.append(replace(result, source=image, made_by=self.settings))
         return groundings
 
     def ground_each(
