@@ -14,7 +14,8 @@
 - growth: CPU seconds by photos, words a photo, proposals and resolution.
 
 Words of random networks are units: the first word is unit 0. Figures of a machine with other work are higher; CPU
-seconds and ratios suffer less from it. Numbers of threads are torch's (OMP_NUM_THREADS).
+seconds and ratios suffer less from it. On a CPU each photo has one core;
+peers have torch's number of threads (OMP_NUM_THREADS).
 """
 
 import argparse
@@ -44,14 +45,14 @@ import grounding.batch.rows as rows_module
 import grounding.scoring as scoring_module
 from grounding.attention import ExcitationBackprop
 from grounding.attention.signals import Recorder
-from grounding.batch.rows import Reader, answer_to, ground_row
+from grounding.batch.rows import Reader, answer_to, ground_rows
 from grounding.batch.run import Archive, ground_archive
 from grounding.config import GrounderSettings, compose_grounder
 from grounding.files import write_file
 from grounding.images import load_image
 from grounding.maps import WordAttention
 from grounding.phrases import whole_phrase
-from grounding.pipeline import Grounder, ReadPhoto
+from grounding.pipeline import CaptionedPhoto, Grounder, ReadPhoto
 
 PARTS = ("stages", "archive", "peers", "growth")
 SIZE = (300, 400)  # of photos for GoogLeNet, (height, width)
@@ -128,7 +129,7 @@ def stages(rows: Sequence[Row], grounder: Grounder, folder: Path) -> Table:
     def ground(number: int, row: Row) -> None:
         nonlocal words
         read = reader(row)
-        grounding = ground_row(grounder, read)
+        ((_, grounding),) = ground_rows(grounder, [read])
         if isinstance(grounding, str):
             raise SystemExit(f"error: {grounding}")
         words += len({word for phrase in grounding.phrases for word in phrase.words})
@@ -165,7 +166,8 @@ def stages(rows: Sequence[Row], grounder: Grounder, folder: Path) -> Table:
 def archive(rows: Sequence[Row], settings: GrounderSettings, folder: Path, repeats: int = 3) -> Table:
     """Ground the rows, several times over, as an archive, from the first answer on."""
     manifest = folder / "rows.jsonl"
-    manifest.write_text("".join(json.dumps(row) + "\n" for _ in range(repeats) for row in rows), encoding="utf-8")
+    texts = [{name: value for name, value in row.items() if name != "id"} for row in rows]  # an id occurs once
+    manifest.write_text("".join(json.dumps(row) + "\n" for _ in range(repeats) for row in texts), encoding="utf-8")
     first = last = (0.0, 0)
     for progress in ground_archive(Archive(str(manifest), folder / "regions.jsonl"), settings, folder):
         first, last = (
@@ -268,9 +270,9 @@ def growth(row: Row, grounder: Grounder) -> dict[str, list[tuple[int, float]]]:
     """CPU seconds of network, attention and scoring, by photos, words a photo, proposals and resolution."""
     classifier = grounder.attention.classifier
     read = Reader(classifier.prepare, grounder.propose)(row)
-    if read.photo is None:
+    if read.captioned is None:
         raise SystemExit(f"error: {read.error}")
-    photo, vocabulary = read.photo, list(classifier.vocabulary.units)
+    photo, vocabulary = read.captioned.photo, list(classifier.vocabulary.units)
     step = len(vocabulary) // max(GROWTH["words a photo"])
     vocabulary = vocabulary[::step]
     short = min(photo.prepared.shape[-2:])
@@ -281,7 +283,7 @@ def growth(row: Row, grounder: Grounder) -> dict[str, list[tuple[int, float]]]:
         for _ in range(2):
             start = time.process_time()
             for _ in range(photos):
-                grounder.ground_photo(photo, tuple(vocabulary[:words]), phrases)
+                list(grounder.ground_read([CaptionedPhoto(photo, tuple(vocabulary[:words]), phrases)]))
             seconds.append(time.process_time() - start)
         return min(seconds)
 

@@ -87,22 +87,27 @@ def ground_all(settings: Any, folder: Path) -> int:
 
     console = Console()
     with console.status("loading the model"):
+        from grounding.batch.run import ground_each, processes_for
         from grounding.pipeline import Grounder
 
-        grounder = Grounder.from_settings(grounder_settings(settings))
+        used = grounder_settings(settings)
+        grounder = Grounder.from_settings(used)
         from grounding.draw import draw_sheet
-    paths, texts = [path for path, _ in tasks], [task_texts for _, task_texts in tasks]
-    results = grounder.ground_each(paths, **{"phrases" if phrases else "captions": texts})
+    paths = [path for path, _ in tasks]
+    names = list(unused_names(paths, folder))
+    column = "phrases" if phrases else "captions"
+    rows = [{"id": index, "image": str(path), column: texts} for index, (path, texts) in enumerate(tasks)]
+    results = ground_each(enumerate(rows), used, grounder, processes=processes_for(rows))
     results = exported(results, paths, exports, _unused_folder(folder / "export"))
     bar = track(results, "grounding", len(tasks), console=console, transient=True, disable=len(tasks) == 1)
     pictures: list[Image] = []
     failures = 0
-    for path, name, result in zip(paths, unused_names(paths, folder), bar, strict=True):
-        picture = write_result(path, result, folder / name)
-        if picture is None or isinstance(result, Exception):
+    for index, _, result in bar:
+        picture = write_result(paths[index], result, folder / names[index])
+        if picture is None or isinstance(result, str):
             failures += 1
             continue
-        console.print(_table(path, result))
+        console.print(_table(paths[index], result))
         if len(tasks) <= PHOTOS_ON_SHEET:
             pictures.append(picture)
     if len(pictures) > 1:
@@ -118,7 +123,7 @@ def _unused_folder(folder: Path) -> Path:
     return next(name for name in chain([folder], names) if not name.exists())
 
 
-def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "Image | None":
+def write_result(path: Path, result: "Grounding | str", target: Path) -> "Image | None":
     """Write the picture and the JSON of a photo, or the JSON of its error, which is also logged.
 
     Args:
@@ -132,19 +137,18 @@ def write_result(path: Path, result: "Grounding | Exception", target: Path) -> "
     from grounding.draw import draw_grounding
     from grounding.images import load_image
 
-    try:
-        if isinstance(result, Exception):
-            raise result
-        picture = draw_grounding(load_image(path), result)
+    picture = None
+    if not isinstance(result, str):
+        try:
+            picture = draw_grounding(load_image(path), result)
+        except ValueError as error:  # the photo was changed or removed meanwhile
+            result = describe_failure(path, error)
+    if picture is None or isinstance(result, str):
+        log.error("error: %s", result)
+        values = {"error": result}
+    else:
         values = result.to_dict()
-    except OSError:
-        raise
-    except Exception as error:
-        message = describe_failure(path, error)
-        log.error("error: %s", message)
-        write_file(target.with_name(f"{target.name}.json"), json_bytes({"image": printable(path), "error": message}))
-        return None
-    write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
+        write_file(target.with_name(f"{target.name}.png"), png_bytes(picture))
     write_file(target.with_name(f"{target.name}.json"), json_bytes({"image": printable(path), **values}))
     return picture
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from grounding.records import Phrase, Word
@@ -16,6 +17,9 @@ WORDLESS = {"DET", "PRON", "ADP", "CCONJ", "SCONJ", "PART", "PUNCT", "SYM", "SPA
 NOUNS = {"NOUN", "PROPN"}
 # The words between two phrases of which the second names the clothing of the first: "a man in a red shirt".
 _WEARING = re.compile(r"((is|are|who is|who are|all|both) )?((dressed|clad) )?(in|wearing|wears|wear)", re.IGNORECASE)
+
+
+_parsing = Lock()  # spaCy does not promise that several threads can share a pipeline
 
 
 @lru_cache(maxsize=1)
@@ -106,7 +110,8 @@ def _parsed(text: str, kind: str) -> "Doc":
     pipeline = english()
     if len(text) > pipeline.max_length:
         raise ValueError(f"the {kind} has {len(text)} characters, more than {pipeline.max_length}")
-    return pipeline(text)
+    with _parsing:
+        return pipeline(text)
 
 
 def _words(tokens: "Doc | Span") -> tuple[Word, ...]:

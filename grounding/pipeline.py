@@ -3,26 +3,29 @@
 Each photo goes through the network once, and one attention map is computed for each different word.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from grounding.config import GrounderSettings, build_part, choose_model, compose_grounder
+from grounding.devices import take_one_core
 from grounding.images import ImageSource, load_image
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
 from grounding.phrases import noun_phrases, whole_phrase
-from grounding.processes import cores
+from grounding.processes import cores, in_threads
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
 from grounding.scoring import AreaExponents, rank_regions
 
 Captions = str | Sequence[str]
+Result = TypeVar("Result")
 
-PHOTOS_AT_ONCE = 8  # photos held in memory, each at the size that the network takes
+PHOTOS_AT_ONCE = 8  # photos that go through the network together on a GPU, and that are read at the same time
 
 
 class Proposer(Protocol):
@@ -156,75 +159,72 @@ class Grounder:
         """Ground captions in photos as `__call__` does, one result after the other.
 
         A photo that cannot be grounded gives its error in place of a result, and the rest goes on. Photos are read, and
-        regions proposed in them, by several threads ahead of the network.
+        regions proposed in them, by several threads ahead of the network. A single photo has all cores; its last digits
+        may differ from those that it has among others, see `ground_read`.
         """
         texts = captions if captions is not None else phrases
         assert texts is not None
-        threads = ThreadPoolExecutor(min(cores(), PHOTOS_AT_ONCE))
-        try:
-            for first in range(0, len(images), PHOTOS_AT_ONCE):
-                few = slice(first, first + PHOTOS_AT_ONCE)
-                reading = [threads.submit(self._read, image) for image in images[few]]
-                yield from self._ground_together(
-                    [
-                        self._task(image, photo_texts, are_phrases=phrases is not None)
-                        for image, photo_texts in zip(reading, texts[few], strict=True)
-                    ]
-                )
-        finally:  # after Ctrl-C, do not wait for photos that are being read
-            threads.shutdown(wait=False, cancel_futures=True)
+        asked = (
+            (image, _attempt(partial(read_texts, of_photo, are_phrases=phrases is not None)))
+            for image, of_photo in zip(images, texts, strict=True)
+        )
+        if len(images) == 1:
+            yield from self._ground_together([self._read(*next(asked))])
+            return
+        reading = in_threads(
+            lambda one: self._read(*one), asked, threads=min(cores(), PHOTOS_AT_ONCE), start=take_one_core
+        )
+        yield from self.ground_read(reading)
 
-    def _task(self, image: Future["ReadPhoto"], texts: Captions, *, are_phrases: bool) -> "_Task | Exception":
-        """A photo that a thread reads, with its parsed captions; or the error of either."""
-        try:
-            captions, phrases = read_texts(texts, are_phrases=are_phrases)
-            return self._matched(image.result(), captions, phrases)
-        except Exception as error:  # of any type: libraries that decode photos raise many
-            return error
-
-    def _matched(self, photo: "ReadPhoto", captions: tuple[str, ...], phrases: tuple[Phrase, ...]) -> "_Task":
-        with_clothing = self.scoring.clothing_weight > 0
-        words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
-        return _Task(photo, captions, phrases, words)
-
-    def _read(self, source: ImageSource) -> "ReadPhoto":
+    def _read(
+        self, source: ImageSource, texts: tuple[tuple[str, ...], tuple[Phrase, ...]] | Exception
+    ) -> "CaptionedPhoto | Exception":
         """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
-        return read_photo(load_image(source), self.attention.prepare, self.propose)
+        if isinstance(texts, Exception):
+            return texts
+        photo = _attempt(lambda: read_photo(load_image(source), self.attention.prepare, self.propose))
+        return photo if isinstance(photo, Exception) else CaptionedPhoto(photo, *texts)
 
-    def ground_photo(self, photo: "ReadPhoto", captions: tuple[str, ...], phrases: tuple[Phrase, ...]) -> Grounding:
-        """Ground phrases in a photo that `read_photo` has read.
+    def ground_read(self, photos: Iterable["CaptionedPhoto | Exception"]) -> Iterator[Grounding | Exception]:
+        """Ground phrases in photos that are read, one result after the other, in the order of the photos.
+
+        On a CPU each photo has one core, so that its result depends neither on other photos nor on the number of cores.
+        On a GPU photos of equal size go through the network together.
 
         Args:
-            photo: the photo with its proposals.
-            captions: its captions.
-            phrases: their phrases, see `read_texts`.
-
-        Raises:
-            ValueError: attention is not a number.
+            photos: the photos, taken as they are needed; an error in place of a photo is its result.
         """
-        task = self._matched(photo, captions, phrases)
-        (maps,) = self.attention([photo.prepared], [_words_of(task)])
-        return self._ground(task, maps)
+        on_cpu = self.attention.device.type == "cpu"
+        waiting = iter(photos)
+        groups = iter(lambda: list(islice(waiting, 1 if on_cpu else PHOTOS_AT_ONCE)), [])
+        threads = cores() if on_cpu else 1
+        for results in in_threads(self._ground_together, groups, threads=threads, start=take_one_core):
+            yield from results
 
-    def _ground_together(self, tasks: Sequence["_Task | Exception"]) -> Iterator[Grounding | Exception]:
-        """Ground the captions of some photos; photos of equal size go through the network together."""
-        readable = [task for task in tasks if isinstance(task, _Task)]
+    def _ground_together(self, photos: Sequence["CaptionedPhoto | Exception"]) -> list[Grounding | Exception]:
+        """Ground the captions of some photos; where one fails, each is tried alone."""
         try:
-            maps = iter(self.attention([task.photo.prepared for task in readable], list(map(_words_of, readable))))
-            yield from [task if isinstance(task, Exception) else self._ground(task, next(maps)) for task in tasks]
-        except Exception as error:  # one photo may be to blame: each is tried alone
-            if len(tasks) == 1:
-                yield error
-            else:
-                for task in tasks:
-                    yield from self._ground_together([task])
+            readable = [photo for photo in photos if isinstance(photo, CaptionedPhoto)]
+            words = [self._match(photo) for photo in readable]
+            asked = [[word for phrase in one for word in phrase.attended] for one in words]
+            maps = self.attention([photo.photo.prepared for photo in readable], asked)
+            grounded = iter([self._ground(*one) for one in zip(readable, words, maps, strict=True)])
+            return [photo if isinstance(photo, Exception) else next(grounded) for photo in photos]
+        except Exception as error:  # of any type: the network may be anybody's
+            if len(photos) == 1:
+                return [error]
+            return [result for photo in photos for result in self._ground_together([photo])]
 
-    def _ground(self, task: "_Task", word_maps: WordMaps) -> Grounding:
+    def _match(self, photo: "CaptionedPhoto") -> list[PhraseWords]:
+        with_clothing = self.scoring.clothing_weight > 0
+        return match_words(photo.phrases, photo.captions, self.attention.vocabulary, with_clothing=with_clothing)
+
+    def _ground(self, captioned: "CaptionedPhoto", words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
         ranked: dict[PhraseWords, tuple[Tensor | None, Regions]] = {}  # phrases of equal words are scored once
         grounded = []
-        for phrase, words in zip(task.phrases, task.words, strict=True):
+        for phrase, words in zip(captioned.phrases, words_of, strict=True):
             if words not in ranked:
-                ranked[words] = self._rank(task.photo, words, word_maps)
+                ranked[words] = self._rank(captioned.photo, words, word_maps)
             attention, regions = ranked[words]
             grounded.append(
                 GroundedPhrase(
@@ -238,7 +238,7 @@ class Grounder:
                     reached=phrase_reached(word_maps.reached, words),
                 )
             )
-        return Grounding(task.captions, task.photo.size, tuple(grounded))
+        return Grounding(captioned.captions, captioned.photo.size, tuple(grounded))
 
     def _rank(self, photo: "ReadPhoto", words: PhraseWords, word_maps: WordMaps) -> tuple[Tensor | None, Regions]:
         """The attention map of a phrase, and the best regions by it."""
@@ -260,17 +260,12 @@ class ReadPhoto:
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    """A photo and the phrases to ground in it."""
+class CaptionedPhoto:
+    """A photo that has been read, and the phrases to ground in it."""
 
     photo: ReadPhoto
     captions: tuple[str, ...]
     phrases: tuple[Phrase, ...]
-    words: list[PhraseWords]  # one entry for each phrase
-
-
-def _words_of(task: _Task) -> list[str]:
-    return [word for phrase in task.words for word in phrase.attended]
 
 
 def read_photo(image: Tensor, prepare: Callable[[Tensor], Tensor], propose: Proposer) -> ReadPhoto:
@@ -300,3 +295,11 @@ def propose_regions(image: Tensor, propose: Proposer) -> Regions:
     proposals = propose(image)
     height, width = image.shape[-2:]
     return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
+
+
+def _attempt(make: Callable[[], Result]) -> Result | Exception:
+    """What a function makes, or the error that prevented it, of any type: libraries that decode photos raise many."""
+    try:
+        return make()
+    except Exception as error:
+        return error

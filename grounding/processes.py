@@ -1,9 +1,10 @@
-"""Work on many items at once, in several processes."""
+"""Work on many items at once, in several processes or threads."""
 
 import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -65,6 +66,34 @@ def in_processes(
     finally:
         crew.kill()  # after an error or Ctrl-C, the items in progress are abandoned
         threads.shutdown(cancel_futures=True)
+
+
+def in_threads(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    start: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """Work on items in several threads; results come in the order of the items.
+
+    Args:
+        work: makes the result of an item. Its errors are raised when the result is due.
+        items: items to work on, taken by the thread that asks for results, a few ahead of them.
+        threads: number of threads.
+        start: called once in each thread.
+    """
+    pool = ThreadPoolExecutor(threads, initializer=start)
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            while pending and (len(pending) > 2 * threads or pending[0].done()):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:  # after an error or Ctrl-C, do not wait for items in progress
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def cores() -> int:

@@ -178,7 +178,14 @@ def test_bad_rows_of_an_archive_have_errors_in_their_places(photos, quick):
     assert "expected an object" in answers[13]["error"]
 
 
-@pytest.mark.parametrize(("form", "part_rows"), [("jsonl", 1), ("parquet", 2), ("jsonl", 100)])
+@pytest.mark.parametrize(
+    ("form", "part_rows"),
+    [
+        ("jsonl", 1),
+        pytest.param("parquet", 2, marks=pytest.mark.slow),
+        pytest.param("jsonl", 100, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(photos, quick, form, part_rows):
     rows = [{"image": "coffee.jpg", "caption": f"cup {number}"} for number in range(5)]
     path = write_jsonl(photos, rows)
@@ -201,6 +208,7 @@ def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(ph
         assert (again.rows, again.answered) == (5, 0)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_to_the_bit_in_the_order_of_the_rows(photos):
     rows = [{"image": ("coffee.jpg", "chelsea.jpg")[number % 2], "caption": f"a cup {number}"} for number in range(6)]
     path = write_jsonl(photos, rows)

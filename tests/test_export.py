@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grounding.export import label_studio_config, to_coco, to_grit, to_label_studio, to_mdetr, to_odvg
 from grounding.export.masks import encode_mask, run_lengths
 from grounding.export.photos import read_photos
-from grounding.export.writing import FORMATS, Exports, exported
+from grounding.export.writing import FORMATS, Exports, exported, write_exports
 
 TO_ENTRIES = {
     "coco": lambda *args, **options: to_coco(*args, **options).results,
@@ -192,6 +192,7 @@ def test_given_ids_are_used_and_what_they_lack_is_named():
         to_coco(groundings(), NAMES, image_ids={NAMES[0]: 5})
 
 
+PATHS = [Path(name) for name in NAMES]
 ALL = "coco,grit,label_studio,mdetr,odvg"
 
 
@@ -202,8 +203,8 @@ def lines(path):
 @pytest.mark.parametrize("guesses", [False, True])
 def test_files_hold_what_the_functions_return(tmp_path, guesses):
     folder, options = tmp_path / "new" / "export", {"count": 2, "guesses": guesses}
-    passed = list(exported(groundings(), NAMES, Exports(ALL, **options), folder))
-    assert len(passed) == 2
+    answers = [(number, None, one) for number, one in reversed(list(enumerate(groundings())))]
+    assert list(exported(answers, PATHS, Exports(ALL, **options), folder)) == answers
     coco, tasks = to_coco(groundings(), NAMES, **options), to_label_studio(groundings(), NAMES, **options)
     files = {path.name: path for path in folder.iterdir()}
     assert sorted(files) == sorted(file.name for form in FORMATS.values() for file in form.files)
@@ -219,7 +220,7 @@ def test_files_hold_what_the_functions_return(tmp_path, guesses):
 
 
 def test_files_of_nothing_are_empty_but_whole(tmp_path):
-    assert list(exported([ValueError("no photo")], ["a.jpg"], Exports(ALL), tmp_path / "export")) != []
+    assert list(exported([(0, None, "no photo")], PATHS, Exports(ALL), tmp_path / "export")) == [(0, None, "no photo")]
     assert json.loads((tmp_path / "export" / "coco_results.json").read_text()) == []
     assert json.loads((tmp_path / "export" / "mdetr.json").read_text())["annotations"] == []
     assert (tmp_path / "export" / "odvg.jsonl").read_text() == ""
@@ -234,12 +235,12 @@ def test_a_full_disk_leaves_no_half_of_an_export(tmp_path, monkeypatch, name):
     if name == "replace":
         monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match=r"export cannot be written: .*No space left"):
-        list(exported(groundings(), NAMES, Exports(ALL), tmp_path / "export"))
+        write_exports(rows(), Exports(ALL), tmp_path / "export")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_an_export_that_is_broken_off_leaves_nothing(tmp_path):
-    running = exported(groundings(), NAMES, Exports(ALL), tmp_path / "export")
+    running = exported(((0, None, one) for one in groundings()), PATHS, Exports(ALL), tmp_path / "export")
     next(running)
     running.close()
     assert list(tmp_path.iterdir()) == []

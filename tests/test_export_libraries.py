@@ -5,6 +5,7 @@ Those that need more than the dev extra are slow; docs/export.md tells how their
 
 import json
 import os
+import re
 import sys
 from types import ModuleType
 
@@ -166,8 +167,11 @@ def test_fiftyone_restores_whole_masks_from_those_that_are_cropped(fiftyone, tmp
             if (mask := region.mask(SIZE)) is None:
                 assert detection.mask is None
                 continue
-            restored = detection.to_segmentation(frame_size=SIZE[::-1]).mask
-            assert torch.equal(torch.from_numpy(restored) > 0, mask)
+            x1, y1, x2, y2 = map(int, region.box)
+            assert np.array_equal(detection.mask, mask[y1:y2, x1:x2].numpy())
+            restored = torch.from_numpy(detection.to_segmentation(frame_size=SIZE[::-1]).mask) > 0
+            # FiftyOne cuts its relative edges down to whole pixels, so that a box may lose one of them.
+            assert (restored & mask).sum() / (restored | mask).sum() > 0.9
         attention = [phrase.attention for phrase in groundings()[0].phrases if phrase.attention is not None]
         for number, expected_map in enumerate(attention, 1):
             heat_map = sample[f"attention_{number}"]
@@ -299,7 +303,8 @@ def test_kosmos_2_writes_and_reads_the_noun_chunks_of_grit():
             text = f"{text[:start]}<phrase>{text[start:end]}</phrase>{text[end:]}"
         boxes = [tuple(chunk[2:6]) for chunk in reversed(chunks)]
         encoded = processor.preprocess_examples(text, bboxes=boxes, num_image_tokens=0)
-        caption, entities = clean_text_and_extract_entities_with_bboxes(encoded)
+        as_decoded = re.sub(r"\s*(</?object>|<patch_index_\d+>)", r"\1", encoded)  # its tokens take no space
+        caption, entities = clean_text_and_extract_entities_with_bboxes(as_decoded)
         assert caption == entry["caption"]
         for (phrase, span, (box,)), (start, end, x1, y1, x2, y2, _) in zip(entities, reversed(chunks), strict=True):
             assert (phrase, span) == (caption[start:end], (start, end))

@@ -181,6 +181,7 @@ def test_odd_names_do_not_stop_the_rest(ground, photos):
     assert {"x" * 80 + ".png", "caf?.png", "all.png"} <= set(files)
 
 
+@pytest.mark.slow
 def test_text_arrives_as_typed_from_a_real_command_line(tmp_path, examples):
     """A whole run of the default command; its settings are kept as typed, and its exit code is 0."""
     path = tmp_path / "a cat, = $5 (1).jpg"
@@ -213,6 +214,7 @@ def test_errors_are_short_and_the_exit_code_is_not_0(run_main, tmp_path, words, 
     assert len(printed.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_bad_run(run_main, tmp_path, examples):
     Image.fromarray(examples["chelsea"]).resize((120, 80)).save(tmp_path / "cat.jpg")
     words = [f"image={tmp_path}/cat.jpg", "caption=A cat", "scoring.overlap=7,0.7", f"hydra.sweep.dir={tmp_path}/out"]
@@ -238,6 +240,7 @@ finally:
         assert words in run.stdout
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_quietly(tmp_path, examples):
     """Ctrl-C while regions are proposed, which would never end."""
     Image.fromarray(examples["chelsea"]).resize((60, 40)).save(tmp_path / "cat.jpg")

@@ -1,6 +1,7 @@
 import json
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,28 +91,61 @@ def test_several_captions_and_photos_at_once_equal_one_at_a_time(quick_grounder,
         assert together[0].captions[phrase.caption][slice(*phrase.span)] == phrase.text
 
 
-def test_no_photo_is_held_at_full_size_while_the_network_runs(quick_grounder):
-    """Eight photos of 89 megapixels would otherwise take 8.5 GB."""
-    full_size = []
+def test_no_photo_is_held_at_full_size_once_it_is_read(quick_grounder):
+    """Photos of 89 megapixels that wait for the network would otherwise take a gigabyte each."""
+    full_size = {}  # by the ratio of their sides, which the network's size keeps
     alive = []
 
+    def ratio(image):
+        return round(image.shape[2] / image.shape[1])
+
     def propose(image):
-        full_size.append(weakref.ref(image))
+        full_size[ratio(image)] = weakref.ref(image)
         return fixed(image)
 
     class Attention:
         vocabulary = quick_grounder.attention.vocabulary
         prepare = quick_grounder.attention.prepare
+        device = quick_grounder.attention.device
 
         def __call__(self, prepared, words):
-            alive.append(sum(photo() is not None for photo in full_size))
+            alive.extend(full_size[ratio(photo)]() is not None for photo in prepared)
             assert all(photo._base is None for photo in prepared)  # copies; views would keep the full size alive
             return quick_grounder.attention(prepared, words)
 
-    photos = [np.full((40, 40, 3), value, np.uint8) for value in range(3)]
+    photos = [np.full((40, 40 * times, 3), times, np.uint8) for times in (1, 2, 3)]
     grounder = Grounder(Attention(), propose, quick_grounder.scoring)
     assert len(grounder(photos, ["A cat"] * len(photos))) == len(full_size) == 3
-    assert alive == [0]
+    assert alive == [False] * 3
+
+
+def test_on_a_gpu_photos_go_through_the_network_together_and_a_bad_one_does_not_harm_the_others(quick_grounder):
+    """The device says that it is a GPU, and is none."""
+    together = []
+
+    class Attention:
+        vocabulary = quick_grounder.attention.vocabulary
+        prepare = quick_grounder.attention.prepare
+        device = SimpleNamespace(type="cuda")
+
+        def __call__(self, prepared, words):
+            together.append(len(prepared))
+            if any(photo.shape[2] > 2 * photo.shape[1] for photo in prepared):
+                raise ValueError("too wide")
+            return quick_grounder.attention(prepared, words)
+
+    photos = [np.full((40, 40 * (3 if number == 5 else 1), 3), number, np.uint8) for number in range(10)]
+    grounder = Grounder(Attention(), fixed, quick_grounder.scoring)
+    results = list(grounder.ground_each([*photos, "nowhere.jpg"], ["A cat"] * 11))
+    assert together == [8, *[1] * 8, 2]
+    assert [str(result) for result in results if isinstance(result, Exception)] == [
+        "too wide",
+        "nowhere.jpg: no such file",
+    ]
+    for photo, result in zip(photos, results, strict=False):
+        if not isinstance(result, Exception):
+            (alone,) = Grounder(quick_grounder.attention, fixed, quick_grounder.scoring)([photo], ["A cat"])
+            assert torch.equal(result.phrases[0].attention, alone.phrases[0].attention)
 
 
 def test_regions_are_best_first_within_the_photo_and_as_many_as_asked(quick_grounder, examples):

@@ -1,4 +1,4 @@
-"""Work in several processes, whose workers import nothing heavy."""
+"""Work in several processes, whose workers import nothing heavy, and in threads."""
 
 import os
 import signal
@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import grounding.processes
-from grounding.processes import cores, in_processes
+from grounding.devices import take_one_core
+from grounding.processes import cores, in_processes, in_threads
 
 
 def make_worker(factor):
@@ -105,3 +107,43 @@ def test_work_that_is_given_up_leaves_no_process(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bind processes to cores")
 def test_only_cores_that_this_process_may_use_count():
     assert cores() == len(os.sched_getaffinity(0))
+
+
+def test_threads_give_results_in_the_order_of_items_which_they_take_a_few_ahead():
+    taken = []
+
+    def items():
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        time.sleep(0.02 if number % 3 == 0 else 0.0)
+        return number
+
+    results = in_threads(work, items(), threads=2)
+    for number in range(20):
+        assert next(results) == number
+        assert len(taken) <= number + 2 * 2 + 2
+    assert list(results) == []
+
+
+def test_an_error_of_a_thread_is_raised_when_its_result_is_due():
+    results = in_threads(lambda number: 1 // number, [1, 0, 1], threads=3)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_thread_that_takes_one_core_leaves_others_theirs():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        both = threading.Barrier(2, timeout=60)
+        inside = list(
+            in_threads(lambda _: both.wait() * 0 + torch.get_num_threads(), range(4), threads=2, start=take_one_core)
+        )
+        later = list(in_threads(lambda _: torch.get_num_threads(), range(2), threads=1))
+        assert (inside, later, torch.get_num_threads()) == ([1] * 4, [2] * 2, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -53,6 +53,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbr
     assert read_log(whole) == read_log(killed)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_are_resumed_exactly(photos, tmp_path):
     training = replace(EMA, optimiser="sgd", learning_rate=0.01, batch_norm="frozen", accumulation_steps=2)
     assert run_processes(2, train_in_process, photos, tmp_path / "two", training) == [0, 0]

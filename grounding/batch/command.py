@@ -1,14 +1,13 @@
 """``python -m grounding data=manifest``: ground the captions of an archive, with progress and a summary."""
 
 import logging
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from grounding.batch.parts import read_answers
 from grounding.batch.run import Archive, Progress, ground_archive
 from grounding.config import grounder_settings, plain_settings
-from grounding.export.writing import Exports, exported, read_exports
+from grounding.export.writing import Exports, read_exports, write_exports
 from grounding.messages import printable
 
 log = logging.getLogger("grounding")
@@ -72,8 +71,7 @@ def export_answers(output: Path, exports: Exports) -> None:
         OSError: the exports cannot be written.
     """
     folder = output.with_name(f"{output.name}.export")
-    for _ in exported(read_answers(output), repeat(None), exports, folder):
-        pass
+    write_exports(read_answers(output), exports, folder)
     log.info("the exports are in %s", printable(folder))
 
 

@@ -1,10 +1,11 @@
 """Rows of an archive, each a photo with its captions, and the answer to each: no files of results and no settings here.
 
 `ground_batch` does everything for some rows. A runner that keeps several processes busy calls its two halves itself:
-`read_row`, which needs no network, and `ground_row`.
+`read_row`, which needs no network, and `ground_rows`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from grounding.images import decode, load_image
 from grounding.messages import describe_failure, one_line, printable
-from grounding.pipeline import Grounder, Proposer, ReadPhoto, read_photo, read_texts
-from grounding.records import Grounding, Phrase
+from grounding.pipeline import CaptionedPhoto, Grounder, Proposer, read_photo, read_texts
+from grounding.records import Grounding
 
 Id = int | str
 TEXTS = ("phrases", "captions", "caption")  # columns of a row's texts, the first that a row has counts
@@ -27,9 +28,7 @@ class ReadRow:
 
     id: Id
     image: str  # as the row names it; empty for a photo without a name
-    photo: ReadPhoto | None = None
-    captions: tuple[str, ...] = ()
-    phrases: tuple[Phrase, ...] = ()
+    captioned: CaptionedPhoto | None = None
     error: str | None = None
 
 
@@ -63,7 +62,7 @@ def ground_batch(grounder: Grounder, rows: Sequence[Mapping[str, Any]]) -> list[
     """
     reader = Reader(grounder.attention.classifier.prepare, grounder.propose)
     read = (read_row(reader, with_id(number, row)) for number, row in enumerate(rows))
-    return [answer_to(row, ground_row(grounder, row)) for row in read]
+    return [answer_to(row, grounding) for row, grounding in ground_rows(grounder, read)]
 
 
 def with_id(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,19 +98,26 @@ def read_row(reader: Reader, values: Mapping[str, Any]) -> ReadRow:
         column, texts = _texts(values)
         captions, phrases = read_texts(texts, are_phrases=column == "phrases")
         photo = read_photo(load_row_image(image), reader.prepare, reader.propose)
-        return replace(row, photo=photo, captions=captions, phrases=phrases)
+        return replace(row, captioned=CaptionedPhoto(photo, captions, phrases))
     except Exception as error:  # of any type: libraries that decode photos raise many
         return replace(row, error=describe_failure(row.image or f"row {identity}", error))
 
 
-def ground_row(grounder: Grounder, row: ReadRow) -> Grounding | str:
-    """The grounding of a row, or the error that prevented it."""
-    if row.photo is None:
-        return str(row.error)
-    try:
-        return grounder.ground_photo(row.photo, row.captions, row.phrases)
-    except Exception as error:  # of any type, as when a row is read
-        return describe_failure(row.image or f"row {row.id}", error)
+def ground_rows(grounder: Grounder, rows: Iterable[ReadRow]) -> Iterator[tuple[ReadRow, Grounding | str]]:
+    """Ground rows that are read: each with its grounding, or the error that prevented it, in their order."""
+    waiting: deque[ReadRow] = deque()  # rows that are taken, and have no result yet
+
+    def photos() -> Iterator[CaptionedPhoto | Exception]:
+        for row in rows:
+            waiting.append(row)
+            yield row.captioned or ValueError(row.error)
+
+    for result in grounder.ground_read(photos()):
+        row = waiting.popleft()
+        if isinstance(result, Grounding):
+            yield row, result
+        else:
+            yield row, row.error or describe_failure(row.image or f"row {row.id}", result)
 
 
 def answer_to(row: ReadRow, grounding: Grounding | str) -> dict[str, Any]:

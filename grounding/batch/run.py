@@ -1,7 +1,7 @@
 """Ground an archive: rows are read by several processes ahead of the network, and answers are kept in parts."""
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from grounding.batch.parts import Output
 from grounding.batch.reading import fingerprints, read_rows
-from grounding.batch.rows import Reader, ReadRow, answer_to, ground_row, load_row_image, name_of, with_id
+from grounding.batch.rows import Reader, ReadRow, answer_to, ground_rows, load_row_image, name_of, with_id
 from grounding.config import GrounderSettings, build_part
+from grounding.devices import take_one_core
 from grounding.digests import digest
 from grounding.files import png_bytes, write_file
 from grounding.models import Preparation
-from grounding.pipeline import Grounder, ReadPhoto
-from grounding.processes import cores, in_processes
+from grounding.pipeline import CaptionedPhoto, Grounder, ReadPhoto
+from grounding.processes import cores, in_processes, in_threads
 from grounding.records import Grounding, Regions
 
 FEW = 16  # rows for which starting processes takes longer than they save
@@ -36,7 +37,7 @@ class Archive:
         path: the archive, see `grounding.batch.reading.read_rows`.
         output: the file of answers, ``.jsonl`` or ``.parquet``.
         part_rows: rows whose answers are kept together; a run that is killed loses at most so many.
-        workers: processes that read photos and propose regions; None: one for each core; 0: this process does.
+        workers: processes that read photos and propose regions; None: one for each core; 0: threads of this process do.
         pictures: number of the first photos that are drawn.
 
     Raises:
@@ -152,8 +153,7 @@ def answer_each(
             yield number, values
 
     processes = processes_for(read_rows(archive.path)) if archive.workers is None else archive.workers
-    for number, row in read_each(remembered(), settings, grounder, processes=processes):
-        grounding = ground_row(grounder, row)
+    for number, row, grounding in ground_each(remembered(), settings, grounder, processes=processes):
         image = to_draw.pop(number, None)
         if image is not None and isinstance(grounding, Grounding):
             draw(image, grounding, pictures / f"{number}.png")
@@ -187,10 +187,32 @@ class _Work:
     proposals: dict[str, Any]  # settings of the method
 
 
+def ground_each(
+    rows: Iterable[Numbered], settings: GrounderSettings, grounder: Grounder, *, processes: int
+) -> Iterator[tuple[int, ReadRow, Grounding | str]]:
+    """Ground rows that several processes read; in the order in which they are read.
+
+    Yields:
+        The number of each row, the row, and its grounding, or the error that prevented it.
+
+    Raises:
+        ChildProcessError: processes die before they read a row.
+    """
+    numbers: deque[int] = deque()
+
+    def read() -> Iterator[ReadRow]:
+        for number, row in read_each(rows, settings, grounder, processes=processes):
+            numbers.append(number)
+            yield row
+
+    for row, grounding in ground_rows(grounder, read()):
+        yield numbers.popleft(), row, grounding
+
+
 def read_each(
     rows: Iterable[Numbered], settings: GrounderSettings, grounder: Grounder, *, processes: int
 ) -> Iterator[tuple[int, ReadRow]]:
-    """Read rows in several processes, ahead of what is done with them; in the order in which they are finished.
+    """Read rows ahead of what is done with them, in several processes, or else in threads of this one.
 
     A row that kills the process that reads it, twice, has an error.
 
@@ -200,7 +222,7 @@ def read_each(
     work = _Work(grounder.attention.classifier.prepare, settings.proposals)
     if processes == 0:
         reader = Reader(work.preparation, grounder.propose)
-        yield from ((number, reader(row)) for number, row in rows)
+        yield from in_threads(lambda row: (row[0], reader(row[1])), rows, threads=cores(), start=take_one_core)
         return
     for found in in_processes(_start, work, rows, processes=processes, if_killed=_failed):
         if found is not None:
@@ -244,7 +266,7 @@ def with_arrays(value: Any, convert: Callable[[Any], Any]) -> Any:
         return convert(value)
     if isinstance(value, tuple):
         return tuple(with_arrays(part, convert) for part in value)
-    if isinstance(value, ReadRow | ReadPhoto | Regions):
+    if isinstance(value, ReadRow | CaptionedPhoto | ReadPhoto | Regions):
         changed = {one.name: with_arrays(getattr(value, one.name), convert) for one in fields(value)}
         return replace(value, **changed)
     return value

@@ -93,7 +93,7 @@ class LabelStudioExport:
                 }
             )
         predictions = []
-        if results:  # the score orders tasks in Label Studio
-            mean = sum(result["score"] for result in results) / len(results)
-            predictions = [{"model_version": MODEL, "score": mean, "result": results}]
+        if results:
+            # Label Studio takes no prediction with a score above 1, which ours may have.
+            predictions = [{"model_version": MODEL, "result": results}]
         yield "tasks", {"data": {"image": photo.name}, "predictions": predictions}

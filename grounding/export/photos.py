@@ -46,6 +46,7 @@ class ExportedPhrase:
     span: tuple[int, int]  # start and end in the caption, in characters, end exclusive
     caption: int  # index among the captions of the photo
     ranked_by: str  # attention, or proposals where the regions are a guess
+    probability: float | None  # that the best region is right, from 0 to 1; None where there is no calibration
     regions: tuple[Region, ...]
     attention: Tensor | None = None  # (h, w), of the whole photo; None where no word is known, and in rows
 
@@ -194,6 +195,7 @@ def _photo(
                 span=(int(phrase["span"][0]), int(phrase["span"][1])),
                 caption=phrase["caption"],
                 ranked_by=phrase["ranked_by"],
+                probability=phrase.get("probability"),
                 regions=tuple(
                     Region(_rounded(box), float(score), None if outlines is None else (outlines, place))
                     for place, (box, score) in enumerate(zip(boxes, scores, strict=True))

@@ -4,21 +4,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 from grounding.export.captioned import MDETR_CATEGORIES, GritExport, MdetrExport, OdvgExport
 from grounding.export.coco import CocoExport
 from grounding.export.label_studio import CONFIG_HEAD, CONFIG_TAIL, LabelStudioExport, label_element
-from grounding.export.photos import MOST_REGIONS, Name, Photo, Result, read_photo
+from grounding.export.photos import MOST_REGIONS, Photo, Result, read_photo, read_photos
 from grounding.export.records import Export
 from grounding.limits import check_limits
 from grounding.messages import one_line
+from grounding.records import Grounding
 
-Given = TypeVar("Given", bound=Result)
+Answer: TypeAlias = tuple[int, Any, Grounding | str]  # the number of a photo, its row, and its grounding or an error
 
 
 def as_json(record: Any) -> str:
@@ -125,40 +126,81 @@ def read_exports(settings: Any) -> Exports | None:
     return Exports(settings.export, settings.export_count, settings.export_guesses)
 
 
-def exported(
-    results: Iterable[Given], names: Iterable[Name | None], exports: Exports | None, folder: Path
-) -> Iterator[Given]:
-    """Yield results as they come, and write them to files, which appear when the last one has been taken.
+def write_exports(results: Iterable[Result], exports: Exports, folder: Path) -> None:
+    """Write results that know the names of their photos, such as the rows of an archive, to files.
 
     Args:
-        results: groundings, errors or rows, see `grounding.export.photos.read_photos`.
-        names: the names of their photos; None for a name that a result has itself.
-        exports: the formats; None for none.
+        results: groundings or rows, see `grounding.export.photos.read_photos`; one of them is in memory at a time.
+        exports: the formats.
         folder: of the files; it is made, and files of the same names are replaced.
 
     Raises:
         ValueError: a result cannot be exported.
         OSError: the disk is full or the folder is not writable.
     """
+    with _export_files(exports, folder) as add:
+        for photo in read_photos(results, count=exports.count, guesses=exports.guesses):
+            add(photo)
+
+
+def exported(
+    answers: Iterable[Answer], paths: Sequence[Path], exports: Exports | None, folder: Path
+) -> Iterator[Answer]:
+    """Yield answers as they come, and write them to files, which appear when the last one has been taken.
+
+    Args:
+        answers: as `grounding.batch.run.ground_each` yields them, in any order.
+        paths: of the photos, by the numbers of the answers. The order in the files is theirs.
+        exports: the formats; None for none.
+        folder: of the files; it is made, and files of the same names are replaced.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable.
+    """
     if exports is None:
-        yield from results
+        yield from answers
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", suffix=".part") as unfinished:
-        with ExitStack() as opened:
-            writers = [_Writer(FORMATS[name], Path(unfinished), opened) for name in exports.names]
-            for number, (result, name) in enumerate(zip(results, names, strict=False)):
-                photo = read_photo(result, name, number=number, count=exports.count, guesses=exports.guesses)
-                for writer in writers:
-                    writer.add(photo)
-                yield result
-        try:
+    with _export_files(exports, folder) as add:
+        waiting: dict[int, Photo] = {}  # for those before them
+        following = 0
+        for number, row, grounding in answers:
+            result = ValueError(grounding) if isinstance(grounding, str) else grounding
+            waiting[number] = read_photo(
+                result, paths[number], number=number, count=exports.count, guesses=exports.guesses
+            )
+            while following in waiting:
+                add(waiting.pop(following))
+                following += 1
+            yield number, row, grounding
+
+
+@contextmanager
+def _export_files(exports: Exports, folder: Path) -> Iterator[Callable[[Photo], None]]:
+    """Open the files of some formats, which appear in the folder when the block ends without an error.
+
+    Yields:
+        A function to call with each photo; those that failed are left out.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", suffix=".part") as unfinished:
+            with ExitStack() as opened:
+                writers = [_Writer(FORMATS[name], Path(unfinished), opened) for name in exports.names]
+
+                def add(photo: Photo) -> None:
+                    for writer in writers:
+                        writer.add(photo)
+
+                yield add
             finished = [writer.assemble(file) for writer in writers for file in writer.form.files]
             folder.mkdir(exist_ok=True)
             for path in finished:
                 path.replace(folder / path.name)
-        except OSError as error:
-            raise OSError(f"{folder} cannot be written: {one_line(error)}") from None
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {one_line(error)}") from None
 
 
 class _Writer:
