@@ -247,7 +247,8 @@ class Grounder:
         (ranking,) = rank_regions(
             attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
         )
-        return attention, ranking.regions[: self.scoring.count]
+        kept = ranking.indices[: self.scoring.count]
+        return attention, replace(photo.proposals[kept], scores=ranking.regions.scores[: self.scoring.count])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from exported import CAPTIONS, NAMES, SIZE, grounding, groundings, outlines, row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grounding import Grounder
 from grounding.export import label_studio_config, to_coco, to_grit, to_label_studio, to_mdetr, to_odvg
 from grounding.export.masks import encode_mask, run_lengths
 from grounding.export.photos import read_photos
@@ -65,6 +66,19 @@ def test_guesses_are_left_out_unless_asked_for_and_then_marked(entries):
     assert ranked.count("proposals") == 2
     for task in to_label_studio(groundings(), NAMES, guesses=True):
         assert [one["meta"]["ranked_by"] for one in task["predictions"][0]["result"]].count("proposals") == 1
+
+
+def test_phrases_that_are_rejected_are_guesses_and_probabilities_order_the_tasks_of_label_studio():
+    found = rows()[:1]
+    red_dog, cat, *_ = found[0]["phrases"]
+    red_dog["probability"], cat["probability"], cat["rejected"] = 0.5, 0.25, True
+    assert [one["phrase"] for one in to_coco(found).results] == ["A red dog"]
+    assert [one["phrase"] for one in to_coco(found, guesses=True).results] == ["A red dog", "the cat", "犬"]
+    assert [to_label_studio(found, guesses=guesses)[0]["predictions"][0]["score"] for guesses in (False, True)] == [
+        0.5,
+        0.375,
+    ]
+    assert "score" not in to_label_studio(rows())[0]["predictions"][0]
 
 
 def test_a_box_that_phrases_of_one_label_share_is_one_object_but_stays_in_every_caption():
@@ -152,6 +166,18 @@ def test_names_come_from_the_paths_that_were_grounded(quick_grounder, tmp_path, 
     assert [entry["filename"] for entry in to_odvg(found)] == [str(path)]
     with pytest.raises(ValueError, match="result 0 has no name of its photo"):
         to_odvg(quick_grounder([examples["chelsea"]], ["A cat"]))
+
+
+def test_a_grounder_keeps_the_outlines_of_its_proposals(quick_grounder):
+    segments = outlines()
+    grounder = Grounder(quick_grounder.attention, lambda image: segments, quick_grounder.scoring)
+    found = grounder([torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))], ["A cat, a quiddity"])
+    assert len(found[0].phrases) == 2
+    for phrase in found[0].phrases:
+        for index, box in enumerate(phrase.regions.boxes.tolist()):
+            (same,) = (segments.boxes == torch.tensor(box)).all(1).nonzero().flatten().tolist()
+            assert torch.equal(phrase.regions.mask(index), segments.mask(same))
+    assert all("segmentation" in result for result in to_coco(found, ["cat.jpg"], guesses=True).results)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ class LabelStudioExport:
         """Yield new labels of a photo, and its task."""
         height, width = photo.size
         results: list[dict[str, Any]] = []
-        for phrase, region in photo.objects():
+        objects = photo.objects()
+        for phrase, region in objects:
             if phrase.label not in self._labels:
                 self._labels.add(phrase.label)
                 yield "labels", phrase.label
@@ -94,6 +95,8 @@ class LabelStudioExport:
             )
         predictions = []
         if results:
-            # Label Studio takes no prediction with a score above 1, which ours may have.
-            predictions = [{"model_version": MODEL, "result": results}]
+            # Label Studio takes scores of predictions from 0 to 1 alone: not those of regions, but probabilities.
+            known = [phrase.probability for phrase, _ in objects if phrase.probability is not None]
+            score = {"score": sum(known) / len(known)} if known else {}
+            predictions = [{"model_version": MODEL, **score, "result": results}]
         yield "tasks", {"data": {"image": photo.name}, "predictions": predictions}

@@ -186,7 +186,8 @@ def _photo(
     phrases = []
     for index, phrase in enumerate(values["phrases"]):
         grounded = None if grounding is None else grounding.phrases[index]
-        kept = count if guesses or phrase["ranked_by"] == "attention" else 0
+        is_guess = phrase["ranked_by"] != "attention" or bool(phrase.get("rejected"))
+        kept = 0 if is_guess and not guesses else count
         boxes, scores = phrase["boxes"][:kept], phrase["scores"][:kept]
         outlines = grounded.regions if grounded is not None and isinstance(grounded.regions, Segments) else None
         phrases.append(
