@@ -1,20 +1,24 @@
 """Round trips through the libraries that exports are for: out of groundings, and back by the library's own reader.
 
-Those that need more than the dev extra are slow; docs/export.md tells how their libraries are installed.
+Those that need more than the dev extra are slow: the exports extra, and export_libraries.txt beside this file.
 """
 
 import json
 import os
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from exported import CAPTIONS, NAMES, SIZE, groundings, rows
 from PIL import Image
+from pyarrow import parquet
 
+from grounding.batch.parts import schema
 from grounding.export import (
     label_studio_config,
     to_coco,
@@ -50,7 +54,7 @@ def with_photos(folder):
 
 
 def test_pycocotools_evaluates_results_as_perfect_against_themselves():
-    mask = library("pycocotools.mask", "pip install pycocotools")
+    mask = library("pycocotools.mask", 'pip install "phrase-grounding[dev]"')
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -79,7 +83,7 @@ def test_pycocotools_evaluates_results_as_perfect_against_themselves():
 
 
 def test_pycocotools_reads_the_results_of_rows():
-    library("pycocotools", "pip install pycocotools")
+    library("pycocotools", 'pip install "phrase-grounding[dev]"')
     from pycocotools.coco import COCO
 
     exported = to_coco(rows(), **OPTIONS)
@@ -91,8 +95,9 @@ def test_pycocotools_reads_the_results_of_rows():
     assert len(found.getAnnIds(imgIds=[7])) == len(expected()[0])
 
 
+@pytest.mark.slow
 def test_supervision_has_boxes_masks_labels_and_scores_and_draws_them():
-    sv = library("supervision", "pip install supervision")
+    sv = library("supervision", 'pip install "phrase-grounding[exports]"')
     outlined, boxed, failed = to_supervision([*groundings(), ValueError("broken")], [*NAMES, "broken.jpg"], **OPTIONS)
     for detections, objects in zip((outlined, boxed), expected(), strict=True):
         assert detections.xyxy.tolist() == [pytest.approx(region.box) for _, region in objects]
@@ -116,7 +121,7 @@ def test_supervision_has_boxes_masks_labels_and_scores_and_draws_them():
 
 @pytest.mark.slow
 def test_label_studio_takes_the_tasks_and_converts_them_back(tmp_path):
-    library("label_studio_sdk", "see docs/export.md")
+    library("label_studio_sdk", "pip install --no-deps -r tests/export_libraries.txt")
     from label_studio_sdk.converter import Converter
     from label_studio_sdk.label_interface import LabelInterface
 
@@ -149,7 +154,7 @@ def fiftyone(tmp_path_factory):
     os.environ["FIFTYONE_DATABASE_DIR"] = str(tmp_path_factory.mktemp("database"))
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
     os.environ["FIFTYONE_DATABASE_VALIDATION"] = "0"
-    return library("fiftyone", "see docs/export.md")
+    return library("fiftyone", "pip install --no-deps -r tests/export_libraries.txt")
 
 
 @pytest.mark.slow
@@ -195,17 +200,21 @@ def test_fiftyone_keeps_samples_and_coco_results_in_its_database(fiftyone, tmp_p
     for sample in dataset:
         sample["coco_id"] = ids[sample.filepath]
         sample.save()
-    add_coco_labels(dataset, "coco", exported.results, exported.categories, coco_id_field="coco_id")
+    for field, kind in (("coco", "detections"), ("outlines", "segmentations")):
+        add_coco_labels(dataset, field, exported.results, exported.categories, kind, coco_id_field="coco_id")
     for sample, objects in zip(dataset, expected(), strict=True):
         assert [one.label for one in sample.phrases.detections] == [phrase.label for phrase, _ in objects]
         for ours, theirs in zip(sample.phrases.detections, sample.coco.detections, strict=True):
             assert (ours.label, ours.confidence) == (theirs.label, theirs.confidence)
             assert theirs.bounding_box == pytest.approx(ours.bounding_box)
+    outlined = dataset.first()
+    for ours, theirs in zip(outlined.phrases.detections, outlined.outlines.detections, strict=True):
+        assert np.array_equal(ours.mask, theirs.mask)
 
 
 @pytest.mark.slow
 def test_torchvision_reads_what_mdetr_reads_through_it(tmp_path):
-    library("pycocotools", "pip install pycocotools")
+    library("pycocotools", 'pip install "phrase-grounding[dev]"')
     from torchvision.datasets import CocoDetection
 
     paths = with_photos(tmp_path)
@@ -251,7 +260,7 @@ def test_the_spans_of_mdetr_find_the_tokens_of_a_fast_tokenizer():
 @pytest.fixture
 def odvg_dataset(monkeypatch):
     """The loader of mmdetection. Its compiled operations, which it imports but does not call, are left out."""
-    library("mmdet", "see docs/export.md")
+    library("mmdet", "pip install --no-deps -r tests/export_libraries.txt")
 
     class NoOperations(ModuleType):
         def __getattr__(self, name):
@@ -326,3 +335,23 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(ValueError, match=f"pip install {name}"):
             export(groundings(), NAMES)
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_page_run(fiftyone, monkeypatch, tmp_path, examples, quick_grounder):
+    for name in ("pycocotools", "supervision"):
+        library(name, 'pip install "phrase-grounding[dev,exports]"')
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("grounding.pipeline.Grounder.load", lambda: quick_grounder)
+    for name, file in (("chelsea", "cat.jpg"), ("coffee", "cup.jpg")):
+        Image.fromarray(examples[name]).resize((120, 90)).save(file)
+    table = pyarrow.Table.from_pylist(rows(), schema=schema(has_text_ids=False))
+    parquet.write_table(table, "regions.parquet")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, names)
+    assert names["detections"].xyxy.shape == (2, 4)
+    assert len(names["entries"]) == 2
+    assert len(names["results"].getAnnIds()) == 3
+    assert (tmp_path / "saved" / "cat" / "manifest.json").exists()
