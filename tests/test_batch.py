@@ -10,7 +10,9 @@ import pytest
 from command_settings import QUICK, composed
 from PIL import Image
 from pyarrow import parquet
+from small_flickr30k import small_grounder
 
+from grounding.attention import ExcitationBackprop
 from grounding.batch import ground_batch
 from grounding.batch.command import ground_data, told
 from grounding.batch.reading import count_rows
@@ -31,9 +33,10 @@ def photos(tmp_path, examples):
 
 
 @pytest.fixture
-def quick(monkeypatch, quick_grounder):
-    """All runs take the quick grounder, which is loaded once."""
-    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: quick_grounder)
+def quick(monkeypatch):
+    """All runs take a grounder with a small network, to which a photo takes milliseconds."""
+    small = small_grounder(ExcitationBackprop)
+    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: small)
 
 
 ROWS = [
@@ -187,7 +190,7 @@ def test_bad_rows_of_an_archive_have_errors_in_their_places(photos, quick):
     ],
 )
 def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(photos, quick, form, part_rows):
-    rows = [{"image": "coffee.jpg", "caption": f"cup {number}"} for number in range(5)]
+    rows = [{"image": "coffee.jpg", "caption": f"a cat and {number} dogs"} for number in range(5)]
     path = write_jsonl(photos, rows)
     whole = photos / f"whole.{form}"
     run(path, whole, part_rows=part_rows)

@@ -1,4 +1,4 @@
-"""The command line: mostly within this process and with a quick grounder, twice in a process of its own."""
+"""The command line: mostly within this process and with a quick grounder, slow tests in a process of its own."""
 
 import json
 import logging
