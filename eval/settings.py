@@ -1,4 +1,4 @@
-"""The settings of ``python -m eval`` and of the commands below it: regions, doctor and leaderboard."""
+"""The settings of ``python -m eval`` and of the commands below it: regions, probability, doctor and leaderboard."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +66,20 @@ class RegionSettings:
     device: str
     data: Any = None
     proposals: Any = None
+    name: str | None = None
+
+
+@dataclass
+class ProbabilitySettings:
+    """Settings of ``python -m eval.probability``."""
+
+    data: Any
+    model: Any
+    attention: Any
+    proposals: Any
+    scoring: EvalScoringSettings
+    output: str
+    device: str
     name: str | None = None
 
 

@@ -17,13 +17,15 @@ CONFIG_DIR = str(next(folder for folder in (_HERE / "conf", _HERE.parent / "conf
 
 @dataclass
 class ScoringSettings:
-    """Settings of scoring and suppression (see `grounding.pipeline.Scoring`)."""
+    """Settings of scoring and suppression (see `grounding.scoring.Scoring`)."""
 
     area_exponent: Any  # γ: a number, or one each for segments and boxes; None for those of the attention option
     area_exponent_by_kind: Any  # what kinds of things add to γ; None for that of the attention option
     overlap: float
     count: int
     clothing_weight: float | None  # None for that of the attention option
+    least_probability: float
+    least_presence: float
 
 
 @dataclass
@@ -172,6 +174,8 @@ class GrounderSettings:
     overlap: float
     count: int
     clothing_weight: float
+    least_probability: float
+    least_presence: float
     device: str
 
 
@@ -197,6 +201,8 @@ def grounder_settings(settings: Any) -> GrounderSettings:
         overlap=scoring["overlap"],
         count=scoring.get("count", 1),
         clothing_weight=chosen.get("clothing_weight", 0.0) if clothing_weight is None else clothing_weight,
+        least_probability=scoring.get("least_probability", 0.0),
+        least_presence=scoring.get("least_presence", 0.0),
         device=settings.device,
     )
 

@@ -38,7 +38,8 @@ FONTS = (  # tried in this order for scripts that the built-in font lacks
 def draw_grounding(image: Tensor, grounding: Grounding) -> Image.Image:
     """Draw a photo with its boxes, captions and attention maps.
 
-    A phrase of which no word is known gets a thin box, the first proposal, and no label.
+    A phrase of which no word is known gets a thin box, the first proposal, and no label. A rejected phrase gets no box;
+    it is struck out in the caption.
 
     Args:
         image: the photo, (3, H, W) in [0, 1].
@@ -111,12 +112,16 @@ def _photo_with_boxes(photo: Image.Image, grounding: Grounding) -> Image.Image:
     draw = ImageDraw.Draw(fitted)
     taken: list[tuple[float, float, float, float]] = []
     for index, phrase in enumerate(grounding.phrases):
-        if len(phrase.regions):
+        if _has_box(phrase):
             _draw_box(draw, phrase, index, scale)
     for index, phrase in enumerate(grounding.phrases):
-        if len(phrase.regions) and phrase.is_attended:
+        if _has_box(phrase) and phrase.is_attended:
             _draw_label(draw, phrase, index, scale, fitted.size, taken)
     return fitted
+
+
+def _has_box(phrase: GroundedPhrase) -> bool:
+    return len(phrase.regions) > 0 and not phrase.is_rejected
 
 
 def _corners(phrase: GroundedPhrase, scale: float) -> tuple[float, float, float, float]:
@@ -163,11 +168,12 @@ def _captions(grounding: Grounding) -> list[Image.Image]:
     for number, caption in enumerate(grounding.captions):
         font = _font(22, caption)
         caption = _drawable(caption, font)
-        colours = [INK] * len(caption)
+        colours, struck = [INK] * len(caption), [False] * len(caption)
         for index, phrase in enumerate(grounding.phrases):
             if phrase.caption == number:
                 start, end = phrase.span
                 colours[start:end] = [colour_of(index)] * (end - start)
+                struck[start:end] = [phrase.is_rejected] * (end - start)
         lines = _break_lines(caption, font, WIDTH - 4 * MARGIN)
         image = Image.new("RGB", (WIDTH - 2 * MARGIN, 30 * len(lines)), PAPER)
         draw = ImageDraw.Draw(image)
@@ -175,6 +181,9 @@ def _captions(grounding: Grounding) -> list[Image.Image]:
             for first, last in _stretches(colours, start, end):
                 left = MARGIN + font.getlength(caption[start:first])
                 draw.text((left, 30 * row), caption[first:last], fill=colours[first], font=font)
+                if struck[first]:
+                    right = left + font.getlength(caption[first:last].rstrip())
+                    draw.line((left, 30 * row + 15, right, 30 * row + 15), fill=colours[first], width=2)
         images.append(image)
     return images
 
@@ -214,7 +223,7 @@ def _maps(photo: Image.Image, grounding: Grounding) -> list[Image.Image]:
     tiles = []
     for index, phrase in enumerate(grounding.phrases[:MOST_TILES]):
         shown = pale(small) if phrase.attention is None else overlay(small, phrase.attention)
-        if len(phrase.regions):
+        if _has_box(phrase):
             _draw_box(ImageDraw.Draw(shown), phrase, index, scale)
         tiles.append(draw_tile(shown, phrase.text, _note(phrase), colour=colour_of(index), width=width))
     return draw_rows(tiles, TILES)
@@ -251,6 +260,8 @@ def draw_rows(tiles: Sequence[Image.Image], columns: int) -> list[Image.Image]:
 
 def _note(phrase: GroundedPhrase) -> str:
     skipped = f"unknown: {', '.join(phrase.skipped_words)}" if phrase.skipped_words else ""
+    if phrase.is_rejected:
+        return f"rejected: {phrase.presence:.0%} there, {phrase.probability:.0%} right"
     if phrase.is_attended:
         return skipped or "all words known"
     return skipped or "no words to look for"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -18,14 +18,17 @@ from grounding.devices import take_one_core
 from grounding.images import ImageSource, load_image
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
 from grounding.phrases import noun_phrases, whole_phrase
+from grounding.probability import Calibrated, Chances, find_calibrated
 from grounding.processes import cores, in_threads
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
-from grounding.scoring import AreaExponents, rank_regions
+from grounding.scoring import AreaExponents, Scoring, rank_regions
+from grounding.zero_shot import Detection, Labels, detect
 
 Captions = str | Sequence[str]
 Result = TypeVar("Result")
 
 PHOTOS_AT_ONCE = 8  # photos that go through the network together on a GPU, and that are read at the same time
+UNCALIBRATED = "with these settings there is no calibrated probability (docs/scores.md)"
 
 
 class Proposer(Protocol):
@@ -35,35 +38,6 @@ class Proposer(Protocol):
         """Regions of a photo (3, H, W) in [0, 1], best first; `Segments` where the method knows outlines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """Settings by which attention maps become ranked regions.
-
-    Args:
-        area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes, and by the kind of thing.
-        overlap: IoU above which a region gives way to a better one.
-        count: the greatest number of regions that a phrase keeps.
-        clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
-            words; 0 for none, as in the paper.
-
-    Raises:
-        ValueError: a value is out of its range.
-    """
-
-    area_exponents: AreaExponents
-    overlap: float = 0.7
-    count: int = 10
-    clothing_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= 1:
-            raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {self.overlap}")
-        if self.count < 1:
-            raise ValueError(f"scoring.count must be at least 1, got {self.count}")
-        if not 0 <= self.clothing_weight <= 10:
-            raise ValueError(f"scoring.clothing_weight must be from 0 to 10, got {self.clothing_weight}")
-
-
 class Grounder:
     """Finds where in a photo each noun phrase of a caption is.
 
@@ -71,13 +45,22 @@ class Grounder:
         attention: the classifier with its attention method.
         proposer: finds regions in a photo.
         scoring: settings by which maps become ranked regions.
+        calibrated: the calibration of probabilities for these very parts; None where they have none.
+
+    Raises:
+        ValueError: phrases may be rejected, but there is no calibration.
     """
 
-    def __init__(self, attention: WordAttention, proposer: Proposer, scoring: Scoring) -> None:
+    def __init__(
+        self, attention: WordAttention, proposer: Proposer, scoring: Scoring, calibrated: Calibrated | None = None
+    ) -> None:
+        if calibrated is None and scoring.rejects(0.0, 0.0):
+            raise ValueError(f"scoring.least_probability and least_presence must be 0: {UNCALIBRATED}")
         self.attention = attention
         self.propose = proposer
         self.scoring = scoring
         self.settings: dict[str, Any] | None = None  # plain values, if the grounder was built from settings
+        self.calibrated = calibrated
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -105,38 +88,77 @@ class Grounder:
             ValueError: a part cannot be built from its settings.
         """
         classifier, method = build_part(settings.model), build_part(settings.attention)
+        attention, proposer = WordAttention(classifier, method, device=settings.device), build_part(settings.proposals)
         grounder = Grounder(
-            WordAttention(classifier, method, device=settings.device),
-            build_part(settings.proposals),
+            attention,
+            proposer,
             Scoring(
                 AreaExponents(**settings.area_exponents, by_kind=settings.area_exponent_by_kind),
                 overlap=settings.overlap,
                 count=settings.count,
                 clothing_weight=settings.clothing_weight,
+                least_probability=settings.least_probability,
+                least_presence=settings.least_presence,
             ),
+            find_calibrated(attention, settings, getattr(proposer, "settings", settings.proposals)),
         )
         grounder.settings = asdict(settings)
         return grounder
 
+    @overload
     def __call__(
         self,
         images: Sequence[ImageSource],
         captions: Sequence[Captions] | None = None,
         *,
         phrases: Sequence[Sequence[str]] | None = None,
-    ) -> list[Grounding]:
+    ) -> list[Grounding]: ...
+
+    @overload
+    def __call__(
+        self,
+        images: "ImageSource | Sequence[ImageSource]",
+        *,
+        candidate_labels: Labels | Sequence[Labels],
+        threshold: float = 0.1,
+        top_k: int | None = None,
+    ) -> list[Detection] | list[list[Detection]]: ...
+
+    def __call__(
+        self,
+        images: Any,
+        captions: Sequence[Captions] | None = None,
+        *,
+        phrases: Sequence[Sequence[str]] | None = None,
+        candidate_labels: Labels | Sequence[Labels] | None = None,
+        threshold: float = 0.1,
+        top_k: int | None = None,
+    ) -> list[Grounding] | list[Detection] | list[list[Detection]]:
         """Ground captions in photos.
 
         Args:
             images: paths, PIL images, arrays (H, W, 3) uint8 or tensors (3, H, W) in [0, 1].
             captions: for each image one caption, or several.
             phrases: for each image the phrases themselves, instead of captions; no parser looks at them.
+            candidate_labels: labels instead of captions, for the call of transformers' zero-shot object detection:
+                `grounding.zero_shot.detect` tells of them, of ``threshold``, ``top_k`` and the result.
 
         Raises:
-            ValueError: lists of different lengths, a caption without text, an image that cannot be read.
+            ValueError: lists of different lengths, a caption without text, an image that cannot be read, or labels
+                where there is no calibrated probability.
         """
-        if (captions is None) == (phrases is None):
-            raise ValueError("give captions or phrases, one of the two")
+        if sum(each is not None for each in (captions, phrases, candidate_labels)) != 1:
+            raise ValueError("give captions, phrases or candidate_labels, one of the three")
+        if candidate_labels is not None:
+            if self.calibrated is None:
+                raise ValueError(f"give phrases instead of candidate_labels: {UNCALIBRATED}")
+            return detect(
+                lambda photos, labels: self(photos, phrases=labels),
+                images,
+                candidate_labels,
+                threshold=threshold,
+                top_k=top_k,
+            )
         if isinstance(images, str | Path) or isinstance(captions, str) or isinstance(phrases, str):
             raise ValueError("images, captions and phrases are lists, one entry for each image")
         count = len(captions if captions is not None else phrases or [])
@@ -220,12 +242,13 @@ class Grounder:
         return match_words(photo.phrases, photo.captions, self.attention.vocabulary, with_clothing=with_clothing)
 
     def _ground(self, captioned: "CaptionedPhoto", words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
-        ranked: dict[PhraseWords, tuple[Tensor | None, Regions]] = {}  # phrases of equal words are scored once
+        ranked: dict[PhraseWords, _Ranked] = {}  # phrases of equal words are scored once
+        units = None if self.calibrated is None else self.calibrated.presence(captioned.photo.prepared)
         grounded = []
         for phrase, words in zip(captioned.phrases, words_of, strict=True):
             if words not in ranked:
-                ranked[words] = self._rank(captioned.photo, words, word_maps)
-            attention, regions = ranked[words]
+                ranked[words] = self._rank(captioned.photo, words, word_maps, units)
+            found = ranked[words]
             grounded.append(
                 GroundedPhrase(
                     text=phrase.text,
@@ -233,22 +256,40 @@ class Grounder:
                     caption=phrase.caption,
                     words=words.known,
                     skipped_words=words.skipped,
-                    regions=regions,
-                    attention=attention,
-                    reached=phrase_reached(word_maps.reached, words),
+                    regions=found.regions,
+                    attention=found.attention,
+                    reached=found.reached,
+                    probability=found.chances.right,
+                    presence=found.chances.present,
+                    is_rejected=self.scoring.rejects(found.chances.right, found.chances.present),
                 )
             )
         return Grounding(captioned.captions, captioned.photo.size, tuple(grounded))
 
-    def _rank(self, photo: "ReadPhoto", words: PhraseWords, word_maps: WordMaps) -> tuple[Tensor | None, Regions]:
-        """The attention map of a phrase, and the best regions by it."""
+    def _rank(self, photo: "ReadPhoto", words: PhraseWords, word_maps: WordMaps, units: Tensor | None) -> "_Ranked":
+        """The attention map of a phrase, and the regions ranked by it."""
         attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
         exponent = self.scoring.area_exponents.for_phrase(words.kind, photo.proposals)
         (ranking,) = rank_regions(
             attention, photo.proposals, photo.size, area_exponents=[exponent], overlap=self.scoring.overlap
         )
+        reached = phrase_reached(word_maps.reached, words)
+        chances = Chances()
+        if self.calibrated is not None and units is not None:
+            chances = self.calibrated.chances(words, attention, ranking.regions, photo.size, units, reached)
         kept = ranking.indices[: self.scoring.count]
-        return attention, replace(photo.proposals[kept], scores=ranking.regions.scores[: self.scoring.count])
+        regions = replace(photo.proposals[kept], scores=ranking.regions.scores[: self.scoring.count])
+        return _Ranked(attention, regions, reached, chances)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """What is found for the words of a phrase."""
+
+    attention: Tensor | None
+    regions: Regions  # best first
+    reached: float | None
+    chances: Chances
 
 
 @dataclass(frozen=True, eq=False)

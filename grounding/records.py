@@ -119,6 +119,10 @@ class GroundedPhrase:
     # The share of the winning probability that reached the layer, in [0, 1], averaged over the words; None where the
     # attention method does not measure it.
     reached: float | None = None
+    # The next two are calibrated, in [0, 1]; None where the grounder's settings have no calibration (docs/scores.md).
+    probability: float | None = None  # that the first region is right, given that the photo shows the phrase
+    presence: float | None = None  # that the photo shows the phrase, where every second one is of another photo
+    is_rejected: bool = False  # whether one of them is below ``scoring.least_probability`` or ``least_presence``
 
     @property
     def is_attended(self) -> bool:
@@ -164,6 +168,9 @@ class Grounding:
                     "skipped_words": list(phrase.skipped_words),
                     "ranked_by": "attention" if phrase.is_attended else "proposals",
                     "reached": phrase.reached,
+                    "probability": phrase.probability,
+                    "presence": phrase.presence,
+                    "rejected": phrase.is_rejected,
                     "boxes": [[round(edge, 2) for edge in box] for box in phrase.regions.boxes.tolist()],
                     "scores": phrase.regions.scores.tolist(),
                 }

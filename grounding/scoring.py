@@ -56,6 +56,48 @@ class AreaExponents:
         return max(exponent + self.by_kind.get(kind, 0.0), 0.0) if kind else exponent
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Settings by which attention maps become ranked regions.
+
+    Args:
+        area_exponents: γ of the score S_R / A_R^γ, for segments and for boxes, and by the kind of thing.
+        overlap: IoU above which a region gives way to a better one.
+        count: the greatest number of regions that a phrase keeps.
+        clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
+            words; 0 for none, as in the paper.
+        least_probability: a phrase whose best box is less probably right than this is rejected; 0 rejects none.
+        least_presence: a phrase that the photo shows less probably than this is rejected; 0 rejects none.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    area_exponents: AreaExponents
+    overlap: float = 0.7
+    count: int = 10
+    clothing_weight: float = 0.0
+    least_probability: float = 0.0
+    least_presence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"scoring.overlap is an IoU from 0 to 1, got {self.overlap}")
+        if self.count < 1:
+            raise ValueError(f"scoring.count must be at least 1, got {self.count}")
+        if not 0 <= self.clothing_weight <= 10:
+            raise ValueError(f"scoring.clothing_weight must be from 0 to 10, got {self.clothing_weight}")
+        for name in ("least_probability", "least_presence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"scoring.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+    def rejects(self, probability: float | None, presence: float | None) -> bool:
+        """Whether a phrase with these probabilities is rejected; never where they are not known."""
+        if probability is None or presence is None:
+            return False
+        return probability < self.least_probability or presence < self.least_presence
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """Proposals ranked by an attention map, near duplicates dropped."""

@@ -2,7 +2,7 @@
 
 from hydra import compose, initialize_config_dir
 
-from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, RegionSettings
+from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, ProbabilitySettings, RegionSettings
 from grounding.command_line import register_settings
 from grounding.config import CONFIG_DIR, CompareSettings, ExplainSettings, GroundSettings
 from proposals.settings import ProposeSettings
@@ -18,6 +18,7 @@ SETTINGS = {
     "train": TrainSettings,
     "eval": EvalSettings,
     "regions": RegionSettings,
+    "probability": ProbabilitySettings,
     "doctor": DoctorSettings,
     "leaderboard": LeaderboardSettings,
 }

@@ -5,9 +5,9 @@ from PIL import Image
 
 from grounding.maps import WordAttention
 from grounding.models import Classifier
-from grounding.pipeline import Grounder, Scoring
+from grounding.pipeline import Grounder
 from grounding.records import Regions, Segments
-from grounding.scoring import AreaExponents
+from grounding.scoring import AreaExponents, Scoring
 from grounding.vocabulary import Vocabulary
 
 CAPTIONS = {

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,19 @@ def test_a_phrase_without_attention_has_a_thin_box_and_no_label():
     outline = 2 * (200 + 100) * 640 / 300  # pixels of a line around the box
     assert guessed == pytest.approx(outline, rel=0.02)
     assert attended > 3 * outline * 0.98
+
+
+def test_a_rejected_phrase_has_no_box_and_is_struck_out():
+    caption = "A cat on a mat"
+    seen = phrase("A cat", (0, 5), [10, 10, 40, 40], torch.rand(5, 6))
+    rejected = replace(seen, probability=0.2, presence=0.01, is_rejected=True)
+    pictures = [
+        np.asarray(draw_grounding(torch.full((3, 80, 100), 0.5), Grounding((caption,), (80, 100), (each,))))
+        for each in (seen, rejected)
+    ]
+    colour = [(picture == hexadecimal(colour_of(0))).all(-1) for picture in pictures]
+    assert colour[0][:640].sum() > 500
+    assert colour[1][:640].sum() == 0
+    below = slice(660, 710)  # the caption
+    assert colour[1][below].sum() > colour[0][below].sum()
+    assert max(colour[1][below].sum(1)) > 40  # a line through the whole phrase

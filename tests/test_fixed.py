@@ -54,9 +54,8 @@ def test_no_attention_leaves_proposals_in_their_order():
     from grounding import Grounder
     from grounding.maps import WordAttention
     from grounding.models import Classifier
-    from grounding.pipeline import Scoring
     from grounding.records import Regions
-    from grounding.scoring import AreaExponents
+    from grounding.scoring import AreaExponents, Scoring
     from grounding.vocabulary import read_vocabulary
 
     boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [40.0, 40.0, 60.0, 60.0], [0.0, 40.0, 30.0, 60.0]])

@@ -219,7 +219,7 @@ def test_no_photos_give_no_groundings(quick_grounder):
         (([np.zeros((9, 9, 3), np.uint8)], []), "1 images, but captions or phrases for 0"),
         (([np.zeros((9, 9, 3), np.uint8)], [""]), "the caption is empty"),
         (([np.zeros((9, 9, 3), np.uint8)], [[]]), "no caption for the image"),
-        (([np.zeros((9, 9, 3), np.uint8)],), "captions or phrases, one of the two"),
+        (([np.zeros((9, 9, 3), np.uint8)],), "candidate_labels, one of the three"),
         (("photo.jpg", "A cat"), "are lists"),
         ((["nowhere.jpg"], ["A cat"]), r"nowhere\.jpg: no such file"),
     ],

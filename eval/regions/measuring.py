@@ -20,9 +20,9 @@ from grounding.digests import digest
 from grounding.images import load_image, stretch
 from grounding.kinds import kind_of
 from grounding.peaks import peak
-from grounding.pipeline import Grounder, Scoring, propose_regions
+from grounding.pipeline import Grounder, propose_regions
 from grounding.records import Regions
-from grounding.scoring import rank_regions
+from grounding.scoring import Scoring, rank_regions
 
 ANY_BOX = BoxProtocol(truth="any", iou="inclusive", suppression=None, parsed_only=False, per_type=False, small=0.25)
 

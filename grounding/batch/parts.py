@@ -201,6 +201,9 @@ def schema(*, has_text_ids: bool) -> Any:
             ("skipped_words", pa.list_(pa.string())),
             ("ranked_by", pa.string()),
             ("reached", pa.float32()),
+            ("probability", pa.float32()),
+            ("presence", pa.float32()),
+            ("rejected", pa.bool_()),
             ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
             ("scores", pa.list_(pa.float64())),
         ]
