@@ -88,6 +88,16 @@ class CompareSettings:
     device: str = "auto"
 
 
+@dataclass
+class OnnxSettings:
+    """Settings of ``python -m grounding.onnx``."""
+
+    model: Any
+    attention: Any
+    output: str
+    size: list[int] | None = None
+
+
 def settings_error(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
