@@ -25,4 +25,5 @@ element.addEventListener("click", (event) => {
 });
 watch("value", () => {
   kept = null;
+  if (element.getBoundingClientRect().top > window.innerHeight) element.scrollIntoView({ behavior: "smooth" }); // on phones
 });

@@ -41,7 +41,7 @@ def answer_markup(answer: Answer) -> str:
     {"".join(_label(phrase, index, grounding.size) for index, phrase in enumerate(grounding.phrases))}
   </div>
   {_table(answer) if grounding.phrases else ""}
-  <p><a class="download" download="{escape(Path(answer.name).stem)}.json" href="{_json_url(answer)}">Download JSON</a></p>
+  <a class="download" download="{escape(Path(answer.name).stem)}.json" href="{_json_url(answer)}">Download JSON</a>
 </div>"""
 
 
@@ -53,11 +53,12 @@ def message_markup(message: str, *, is_error: bool = True) -> str:
 
 def examples_markup(examples: Mapping[Path, str]) -> str:
     """The example photos, as buttons."""
-    return "".join(
+    buttons = (
         f'<button type="button" data-example="{index}" title="{escape(caption)}">'
         f'<img alt="{escape(caption)}" src="{_thumbnail(path)}"></button>'
         for index, (path, caption) in enumerate(examples.items())
     )
+    return f'<p>Examples</p><div class="examples">{"".join(buttons)}</div>'
 
 
 def escape(text: str) -> str:
@@ -72,7 +73,8 @@ def escape(text: str) -> str:
 
 def answer_json(answer: Answer) -> bytes:
     """The content of the JSON file of an answer: what ``python -m grounding`` writes, and the choices."""
-    return json_bytes({"image": printable(answer.name), **answer.grounding.to_dict(), "choices": asdict(answer.choices)})
+    values = {"image": printable(answer.name), "choices": asdict(answer.choices), **answer.grounding.to_dict()}
+    return json_bytes(values)
 
 
 def _caption(answer: Answer) -> Iterator[str]:
@@ -125,11 +127,13 @@ def _area(x1: float, y1: float, x2: float, y2: float) -> float:
 
 
 def _label(phrase: GroundedPhrase, index: int, size: tuple[int, int]) -> str:
-    """The name of a phrase at the corner of its best box."""
-    if not phrase.is_attended or not len(phrase.regions):
+    """The name of a phrase in a corner of its best box: the right one if the box begins in the photo's right half."""
+    if not phrase.is_attended:
         return ""
-    left, top = (100 * edge / length for edge, length in zip(phrase.regions.boxes[0].tolist(), size[::-1], strict=False))
-    place = f"--hue: {colour_of(index)}; left: {left:.2f}%; top: {top:.2f}%"
+    height, width = size
+    x1, y1, x2, _ = phrase.regions.boxes[0].tolist()
+    side = f"left: {100 * x1 / width:.2f}%" if 2 * x1 <= width else f"right: {100 - 100 * x2 / width:.2f}%"
+    place = f"--hue: {colour_of(index)}; {side}; top: {100 * y1 / height:.2f}%"
     return f'<span class="label" data-phrase="{index}" style="{place}">{escape(phrase.text)}</span>'
 
 

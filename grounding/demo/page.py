@@ -60,33 +60,34 @@ def make_page(answerer: Answerer, folder: Path) -> "gradio.Blocks":
                 )  # fmt: skip
                 caption = gr.Textbox(captions[0], label="Caption", lines=2, max_lines=6, elem_id="typed")
                 button = gr.Button("Find the phrases", variant="primary")
-                gr.HTML("Examples", elem_id="examples-title")
                 examples = gr.HTML(
                     examples_markup(dict(zip(photos, captions, strict=True))),
                     elem_id="examples",
                     js_on_load=script("examples.js"),
+                    apply_default_css=False,
                 )
-                with gr.Accordion("Method", open=False, elem_id="choices"):
+                with gr.Accordion("Attention, proposals and γ", open=False, elem_id="choices"):
                     method = gr.Dropdown(named(answerer.methods), value=start.method, label="Attention")
                     proposals = gr.Dropdown(named(answerer.proposal_methods), value=start.proposals, label="Proposals")
                     is_own = gr.Checkbox(True, label="γ that was chosen for the method")
                     exponent = gr.Slider(
-                        0, 1, 0.4, step=0.05, label="γ: 0 prefers large regions, 1 small ones", interactive=False
+                        0, 1, 0.4, step=0.05, label="γ: 0 prefers large regions, 1 small ones", visible=False
                     )
             with gr.Column(scale=3, min_width=300):
-                answer = gr.HTML(first, elem_id="answer", js_on_load=script("answer.js"))
+                answer = gr.HTML(first, elem_id="answer", js_on_load=script("answer.js"), apply_default_css=False)
         asked = [photo, caption, method, proposals, is_own, exponent]
         # Values arrive as the browser sends them: Gradio opens no file before `answer_upload` has checked it.
         how: dict[str, Any] = {"preprocess": False, "concurrency_id": "model", "concurrency_limit": 1}
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [answer]}
-        is_own.change(lambda own: gr.update(interactive=not own), is_own, exponent, queue=False, show_progress="hidden")
+        is_own.change(lambda own: gr.update(visible=not own), is_own, exponent, queue=False, show_progress="hidden")
         photo.upload(receive, asked, [caption, answer], **how, **quiet)
         for event in (button.click, caption.submit, method.input, proposals.input, is_own.input, exponent.release):
             event(respond, asked, answer, **how, **quiet, trigger_mode="always_last")
         examples.select(choose, None, [photo, caption], api_visibility="private", show_progress="hidden").then(
             respond, asked, answer, **how, **quiet
         )
-    return page.queue(max_size=answerer.limits.queue, default_concurrency_limit=1)
+    page.queue(max_size=answerer.limits.queue)
+    return page
 
 
 def answer_upload(answerer: Answerer, photo: Any, caption: Any, choices: Choices, folder: Path) -> str:

@@ -101,7 +101,7 @@ def make_app(page: "gradio.Blocks", folder: Path, limits: Limits, *, host: str) 
             Middleware(Guard, folder=folder, limits=limits),
         ],
     )
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         page,
         path="",
@@ -114,9 +114,12 @@ def make_app(page: "gradio.Blocks", folder: Path, limits: Limits, *, host: str) 
         mcp_server=False,
         ssr_mode=False,
         max_file_size=limits.bytes,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Default(
+            primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
         css_paths=Path(__file__).with_name("page.css"),
     )
+    return app
 
 
 def serve(page: "gradio.Blocks", listening: socket.socket, folder: Path, limits: Limits, *, host: str) -> None:
