@@ -26,8 +26,7 @@ def show_page(settings: Any) -> bool:
     """Load the model, and serve the page until Ctrl-C.
 
     Raises:
-        ValueError: a setting is wrong, or Gradio is not installed.
-        OSError: the address is not free.
+        ValueError: a setting is wrong, the address is not free, or Gradio is not installed.
     """
     model = plain_settings("model", settings.model)
     methods, proposal_methods = free_texts(settings, "methods"), free_texts(settings, "proposal_methods")

@@ -1,6 +1,8 @@
 """The page: photo, caption and choices on the left, the answer on the right."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,21 @@ Type a caption, and see where in the photo each of its phrases is. The model lea
 their captions or tags. No box taught it a word."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the page that react to a visitor."""
+
+    photo: "gradio.Image"
+    caption: "gradio.Textbox"
+    button: "gradio.Button"
+    examples: "gradio.HTML"
+    method: "gradio.Dropdown"
+    proposals: "gradio.Dropdown"
+    is_own: "gradio.Checkbox"  # whether γ is the one that was chosen for the method
+    exponent: "gradio.Slider"
+    answer: "gradio.HTML"
+
+
 def make_page(answerer: Answerer, folder: Path) -> "gradio.Blocks":
     """Build the page, which opens with the answer to the first example.
 
@@ -34,60 +51,82 @@ def make_page(answerer: Answerer, folder: Path) -> "gradio.Blocks":
     """
     import gradio as gr
 
-    photos, captions = zip(*example_photos().items(), strict=True)
+    examples = example_photos()
+    with gr.Blocks(title="Phrase grounding", analytics_enabled=False) as page:
+        parts = lay_out(answerer, examples)
+        connect(parts, answerer, folder, examples)
+    page.queue(max_size=answerer.limits.queue)
+    return page
+
+
+def lay_out(answerer: Answerer, examples: Mapping[Path, str]) -> Parts:
+    """Lay out the parts of the page, with the first example and its answer in them."""
+    import gradio as gr
+
+    photo, caption = next(iter(examples.items()))
+    start = Choices(answerer.methods[0], answerer.proposal_methods[0])
+    answer = answer_markup(answerer(photo, photo.name, caption, start))
+    gr.Markdown(INTRODUCTION, elem_id="introduction")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            inputs = (
+                gr.Image(
+                    str(photo), type="filepath", label="Photo", sources=["upload", "clipboard"], height=240, buttons=[]
+                ),
+                gr.Textbox(caption, label="Caption", lines=2, max_lines=6),
+                gr.Button("Find the phrases", variant="primary"),
+                gr.HTML(
+                    examples_markup(examples),
+                    elem_id="examples",
+                    js_on_load=script("examples.js"),
+                    apply_default_css=False,
+                ),
+            )
+            with gr.Accordion("Attention, proposals and γ", open=False, elem_id="choices"):
+                choices = (
+                    gr.Dropdown(named(answerer.methods), value=start.method, label="Attention"),
+                    gr.Dropdown(named(answerer.proposal_methods), value=start.proposals, label="Proposals"),
+                    gr.Checkbox(True, label="γ that was chosen for the method"),
+                    gr.Slider(0, 1, 0.4, step=0.05, label="γ: 0 prefers large regions, 1 small ones", visible=False),
+                )
+        with gr.Column(scale=3, min_width=300):
+            shown = gr.HTML(answer, elem_id="answer", js_on_load=script("answer.js"), apply_default_css=False)
+    return Parts(*inputs, *choices, shown)
+
+
+def connect(parts: Parts, answerer: Answerer, folder: Path, examples: Mapping[Path, str]) -> None:
+    """Connect the parts of the page with what they do."""
+    import gradio as gr
 
     def respond(photo: Any, caption: Any, method: Any, proposals: Any, is_own: Any, exponent: Any) -> str:
         choices = Choices(method, proposals, None if is_own else exponent)
         return answer_upload(answerer, photo, caption, choices, folder)
 
     def receive(photo: Any, caption: Any, *choices: Any) -> tuple[Any, str]:
-        kept = "" if caption in captions else caption  # another photo does not show what an example's caption says
+        kept = "" if caption in examples.values() else caption  # what an example shows is not in another photo
         return kept, respond(photo, kept, *choices)
 
     def choose(event: gr.EventData) -> tuple[str, str]:
-        index = range(len(photos))[int(event.index)]
-        return str(photos[index]), captions[index]
+        path, caption = list(examples.items())[event.index]
+        return str(path), caption
 
-    start = Choices(answerer.methods[0], answerer.proposal_methods[0])
-    first = answer_markup(answerer(photos[0], photos[0].name, captions[0], start))
-    with gr.Blocks(title="Phrase grounding", analytics_enabled=False) as page:
-        gr.Markdown(INTRODUCTION, elem_id="introduction")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                photo = gr.Image(
-                    str(photos[0]), type="filepath", image_mode=None, label="Photo", sources=["upload", "clipboard"],
-                    height=240, buttons=[], elem_id="upload",
-                )  # fmt: skip
-                caption = gr.Textbox(captions[0], label="Caption", lines=2, max_lines=6, elem_id="typed")
-                button = gr.Button("Find the phrases", variant="primary")
-                examples = gr.HTML(
-                    examples_markup(dict(zip(photos, captions, strict=True))),
-                    elem_id="examples",
-                    js_on_load=script("examples.js"),
-                    apply_default_css=False,
-                )
-                with gr.Accordion("Attention, proposals and γ", open=False, elem_id="choices"):
-                    method = gr.Dropdown(named(answerer.methods), value=start.method, label="Attention")
-                    proposals = gr.Dropdown(named(answerer.proposal_methods), value=start.proposals, label="Proposals")
-                    is_own = gr.Checkbox(True, label="γ that was chosen for the method")
-                    exponent = gr.Slider(
-                        0, 1, 0.4, step=0.05, label="γ: 0 prefers large regions, 1 small ones", visible=False
-                    )
-            with gr.Column(scale=3, min_width=300):
-                answer = gr.HTML(first, elem_id="answer", js_on_load=script("answer.js"), apply_default_css=False)
-        asked = [photo, caption, method, proposals, is_own, exponent]
-        # Values arrive as the browser sends them: Gradio opens no file before `answer_upload` has checked it.
-        how: dict[str, Any] = {"preprocess": False, "concurrency_id": "model", "concurrency_limit": 1}
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [answer]}
-        is_own.change(lambda own: gr.update(visible=not own), is_own, exponent, queue=False, show_progress="hidden")
-        photo.upload(receive, asked, [caption, answer], **how, **quiet)
-        for event in (button.click, caption.submit, method.input, proposals.input, is_own.input, exponent.release):
-            event(respond, asked, answer, **how, **quiet, trigger_mode="always_last")
-        examples.select(choose, None, [photo, caption], api_visibility="private", show_progress="hidden").then(
-            respond, asked, answer, **how, **quiet
-        )
-    page.queue(max_size=answerer.limits.queue)
-    return page
+    asked = [parts.photo, parts.caption, parts.method, parts.proposals, parts.is_own, parts.exponent]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # Values arrive as the browser sends them: Gradio opens no file before `answer_upload` has checked it.
+    slow: dict[str, Any] = {
+        "preprocess": False,
+        "concurrency_id": "model",
+        "concurrency_limit": 1,
+        "api_visibility": "private",
+        "show_progress_on": [parts.answer],
+    }
+    parts.photo.upload(receive, asked, [parts.caption, parts.answer], **slow)
+    events = [parts.button.click, parts.caption.submit, parts.method.input, parts.proposals.input, parts.is_own.input]
+    for event in (*events, parts.exponent.release):
+        event(respond, asked, parts.answer, trigger_mode="always_last", **slow)
+    parts.is_own.change(lambda is_own: gr.update(visible=not is_own), parts.is_own, parts.exponent, **quiet)
+    chosen = parts.examples.select(choose, None, [parts.photo, parts.caption], **quiet)
+    chosen.then(respond, asked, parts.answer, **slow)
 
 
 def answer_upload(answerer: Answerer, photo: Any, caption: Any, choices: Choices, folder: Path) -> str:

@@ -24,17 +24,15 @@ def listen(host: str, port: int) -> socket.socket:
     """Listen at an address, before the model is loaded in vain. Port 0 is any that is free.
 
     Raises:
-        ValueError: there is no such address or port.
-        OSError: the port is taken.
+        ValueError: there is no such address, or the port is taken.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except socket.gaierror:
-        raise ValueError(f"host={host}: no such address") from None
     except OSError as error:
-        raise OSError(error.errno, f"host={host} port={port}: {os.strerror(error.errno or 0)}") from None
+        reason = str(error.strerror).partition(" (while")[0]
+        raise ValueError(f"host={host} port={port}: {reason}; name another with host= or port=") from None
 
 
 @contextmanager
