@@ -45,10 +45,9 @@ def answer_markup(answer: Answer) -> str:
 </div>"""
 
 
-def message_markup(message: str, *, is_error: bool = True) -> str:
+def message_markup(message: str) -> str:
     """A message in the place of an answer."""
-    role = 'class="message error" role="alert"' if is_error else 'class="message"'
-    return f"<div {role}>{escape(message[:1].upper() + message[1:])}</div>"
+    return f'<div class="message" role="alert">{escape(message[:1].upper() + message[1:])}</div>'
 
 
 def examples_markup(examples: Mapping[Path, str]) -> str:
