@@ -50,7 +50,7 @@ def show_page(settings: Any) -> bool:
             from grounding.demo.page import make_page
 
             answerer = Answerer(model, methods, proposal_methods, limits, device=settings.device)
-            page = make_page(answerer, folder)
+            page = make_page(answerer)
         port = socket.getsockname()[1]
         log.info("The page is at http://%s:%d (Ctrl-C ends it)", settings.host, port)
         serve(page, socket, folder, limits, host=settings.host)

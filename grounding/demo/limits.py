@@ -9,6 +9,8 @@ from PIL import Image
 
 from grounding.limits import check_limits
 
+MEGABYTE = 2**20  # bytes, as browsers count
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -44,7 +46,7 @@ class Limits:
     @property
     def bytes(self) -> int:
         """The most bytes of a photo's file."""
-        return int(self.megabytes * 1e6)
+        return int(self.megabytes * MEGABYTE)
 
 
 def read_upload(path: Path, name: str, limits: Limits) -> bytes:
@@ -61,7 +63,7 @@ def read_upload(path: Path, name: str, limits: Limits) -> bytes:
     try:
         size = path.stat().st_size
         if size > limits.bytes:
-            raise ValueError(f"{name} has {size / 1e6:.1f} MB, and the page takes at most {limits.megabytes:g} MB")
+            raise ValueError(f"{name} has {size / MEGABYTE:.1f} MB, and the page takes at most {limits.megabytes:g} MB")
         content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{name} is no longer here, because many photos came after it: upload it again") from None
@@ -93,5 +95,5 @@ def check_caption(caption: object, limits: Limits) -> str:
     if not isinstance(caption, str) or not caption.strip():
         raise ValueError("Type a caption: a sentence about the photo, such as “A dog catches a red ball”")
     if len(caption) > limits.caption:
-        raise ValueError(f"the caption has {len(caption):,} characters, and the page takes at most {limits.caption:,}")
+        raise ValueError(f"The caption has {len(caption):,} characters, and the page takes at most {limits.caption:,}")
     return caption.strip()

@@ -47,7 +47,7 @@ def answer_markup(answer: Answer) -> str:
 
 def message_markup(message: str) -> str:
     """A message in the place of an answer."""
-    return f'<div class="message" role="alert">{escape(message[:1].upper() + message[1:])}</div>'
+    return f'<div class="message" role="alert">{escape(message)}</div>'
 
 
 def examples_markup(examples: Mapping[Path, str]) -> str:

@@ -39,12 +39,11 @@ class Parts:
     answer: "gradio.HTML"
 
 
-def make_page(answerer: Answerer, folder: Path) -> "gradio.Blocks":
+def make_page(answerer: Answerer) -> "gradio.Blocks":
     """Build the page, which opens with the answer to the first example.
 
     Args:
         answerer: grounds captions. Its first answer, which takes longest, is given here.
-        folder: Gradio's folder of uploaded photos.
 
     Raises:
         ValueError: the example cannot be grounded with these settings.
@@ -54,7 +53,7 @@ def make_page(answerer: Answerer, folder: Path) -> "gradio.Blocks":
     examples = example_photos()
     with gr.Blocks(title="Phrase grounding", analytics_enabled=False) as page:
         parts = lay_out(answerer, examples)
-        connect(parts, answerer, folder, examples)
+        connect(parts, answerer, examples)
     page.queue(max_size=answerer.limits.queue)
     return page
 
@@ -73,7 +72,7 @@ def lay_out(answerer: Answerer, examples: Mapping[Path, str]) -> Parts:
                 gr.Image(
                     str(photo), type="filepath", label="Photo", sources=["upload", "clipboard"], height=240, buttons=[]
                 ),
-                gr.Textbox(caption, label="Caption", lines=2, max_lines=6),
+                gr.Textbox(caption, label="Caption", max_lines=6),
                 gr.Button("Find the phrases", variant="primary"),
                 gr.HTML(
                     examples_markup(examples),
@@ -94,13 +93,13 @@ def lay_out(answerer: Answerer, examples: Mapping[Path, str]) -> Parts:
     return Parts(*inputs, *choices, shown)
 
 
-def connect(parts: Parts, answerer: Answerer, folder: Path, examples: Mapping[Path, str]) -> None:
+def connect(parts: Parts, answerer: Answerer, examples: Mapping[Path, str]) -> None:
     """Connect the parts of the page with what they do."""
     import gradio as gr
 
     def respond(photo: Any, caption: Any, method: Any, proposals: Any, is_own: Any, exponent: Any) -> str:
         choices = Choices(method, proposals, None if is_own else exponent)
-        return answer_upload(answerer, photo, caption, choices, folder)
+        return answer_upload(answerer, photo, caption, choices)
 
     def receive(photo: Any, caption: Any, *choices: Any) -> tuple[Any, str]:
         kept = "" if caption in examples.values() else caption  # what an example shows is not in another photo
@@ -112,7 +111,7 @@ def connect(parts: Parts, answerer: Answerer, folder: Path, examples: Mapping[Pa
 
     asked = [parts.photo, parts.caption, parts.method, parts.proposals, parts.is_own, parts.exponent]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    # Values arrive as the browser sends them: Gradio opens no file before `answer_upload` has checked it.
+    # Values arrive as the browser sends them: Gradio opens no photo before its size has been checked.
     slow: dict[str, Any] = {
         "preprocess": False,
         "concurrency_id": "model",
@@ -129,7 +128,7 @@ def connect(parts: Parts, answerer: Answerer, folder: Path, examples: Mapping[Pa
     chosen.then(respond, asked, parts.answer, **slow)
 
 
-def answer_upload(answerer: Answerer, photo: Any, caption: Any, choices: Choices, folder: Path) -> str:
+def answer_upload(answerer: Answerer, photo: Any, caption: Any, choices: Choices) -> str:
     """Answer what a browser sent: an answer as HTML, or a message that says what is wrong with it.
 
     Args:
@@ -137,29 +136,26 @@ def answer_upload(answerer: Answerer, photo: Any, caption: Any, choices: Choices
         photo: what Gradio's image component sends: a mapping with the path of the upload, or None.
         caption: the caption.
         choices: the methods.
-        folder: Gradio's folder of uploaded photos.
     """
     try:
-        path, name = find_upload(photo, folder)
+        path, name = find_upload(photo)
         return answer_markup(answerer(path, name, caption, choices))
     except ValueError as error:
         return message_markup(str(error))
     except Exception as error:  # of any type: libraries that decode photos raise many
         log.error("error: %s", describe_failure("an answer", error))
-        return message_markup("something went wrong with this photo or caption; the terminal says what")
+        return message_markup("Something went wrong with this photo or caption; the terminal says what")
 
 
-def find_upload(photo: Any, folder: Path) -> tuple[Path, str]:
+def find_upload(photo: Any) -> tuple[Path, str]:
     """The path of an uploaded photo, and its name as the visitor knows it.
 
     Raises:
-        ValueError: there is none, or the path leads out of the folder.
+        ValueError: there is none.
     """
-    if photo is None:
-        raise ValueError("Drop a photo on the page, or choose an example")
     path = photo.get("path") if isinstance(photo, dict) else None
-    if not isinstance(path, str) or "\0" in path or not Path(path).resolve().is_relative_to(folder.resolve()):
-        raise ValueError("the photo was not uploaded to this page")
+    if not isinstance(path, str):
+        raise ValueError("Drop a photo on the page, or choose an example")
     name = photo.get("orig_name")
     return Path(path), name if isinstance(name, str) and name else Path(path).name
 
