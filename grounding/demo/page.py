@@ -51,7 +51,7 @@ def make_page(answerer: Answerer) -> "gradio.Blocks":
     import gradio as gr
 
     examples = example_photos()
-    with gr.Blocks(title="Phrase grounding", analytics_enabled=False) as page:
+    with gr.Blocks(title="Phrase grounding", analytics_enabled=False, fill_width=True) as page:
         parts = lay_out(answerer, examples)
         connect(parts, answerer, examples)
     page.queue(max_size=answerer.limits.queue)
