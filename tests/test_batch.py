@@ -304,7 +304,9 @@ def test_the_answers_of_an_archive_are_exported_also_when_they_are_there_already
     words = ["data=manifest", "data.path=rows.jsonl", f"output=out.{form}", "workers=0"]
     assert ground_data(composed(*quote_free_text(words)), "manifest", photos)
     assert not (photos / f"out.{form}.export").exists()
-    assert ground_data(composed(*quote_free_text([*words, "export=coco,mdetr"])), "manifest", photos)
+    assert ground_data(
+        composed(*quote_free_text([*words, "export=coco,mdetr", "export_guesses=true"])), "manifest", photos
+    )
     folder = photos / f"out.{form}.export"
     dataset, results, mdetr = (
         json.loads((folder / name).read_text("utf-8"))

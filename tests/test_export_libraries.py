@@ -338,14 +338,14 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_page_run(fiftyone, monkeypatch, tmp_path, examples, quick_grounder):
+def test_the_examples_of_the_page_run(fiftyone, monkeypatch, tmp_path, examples, grounder):
     for name in ("pycocotools", "supervision"):
         library(name, 'pip install "phrase-grounding[dev,exports]"')
     page = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("grounding.pipeline.Grounder.load", lambda: quick_grounder)
+    monkeypatch.setattr("grounding.pipeline.Grounder.load", lambda: grounder)
     for name, file in (("chelsea", "cat.jpg"), ("coffee", "cup.jpg")):
-        Image.fromarray(examples[name]).resize((120, 90)).save(file)
+        Image.fromarray(examples[name]).resize((240, 180)).save(file)
     table = pyarrow.Table.from_pylist(rows(), schema=schema(has_text_ids=False))
     parquet.write_table(table, "regions.parquet")
     names = {}

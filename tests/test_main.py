@@ -101,24 +101,21 @@ def test_a_bad_photo_is_reported_in_its_own_result_and_the_rest_goes_on(ground, 
     assert "broken.png" not in files
 
 
-def test_exports_of_all_photos_lie_beside_their_results(ground, photos):
+def test_exports_of_all_photos_lie_beside_their_results_in_a_folder_of_their_own(ground, photos):
     (photos / "broken.jpg").write_bytes(b"no photo")
-    words = [f"image={photos}", "caption=A cat", "export=coco,odvg", "export_count=2"]
-    for folder in ("export", "export_2"):
-        files, failures = ground(*words, out=photos / "out")
-        assert failures == 1
-        assert sorted(path.name for path in files[folder].iterdir()) == [
-            "coco_dataset.json",
-            "coco_results.json",
-            "odvg.jsonl",
-        ]
-        entries = [json.loads(line) for line in (files[folder] / "odvg.jsonl").read_text().splitlines()]
-        assert [entry["filename"] for entry in entries] == [f"{photos}/chelsea.jpg", f"{photos}/coffee.jpg"]
-        assert [len(entry["grounding"]["regions"]) for entry in entries] == [2, 2]
-        results = json.loads((files[folder] / "coco_results.json").read_text())
-        values = json.loads(files["chelsea.json"].read_text())
-        x1, y1, x2, y2 = values["phrases"][0]["boxes"][0]
-        assert results[0]["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
+    (photos / "out" / "export").mkdir(parents=True)  # of an earlier run
+    words = [f"image={photos}/*.jpg", "caption=A cat", "export=coco,odvg", "export_count=2"]
+    files, failures = ground(*words, out=photos / "out")
+    assert failures == 1
+    assert list(files["export"].iterdir()) == []
+    folder = files["export_2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["coco_dataset.json", "coco_results.json", "odvg.jsonl"]
+    entries = [json.loads(line) for line in (folder / "odvg.jsonl").read_text().splitlines()]
+    assert [entry["filename"] for entry in entries] == [f"{photos}/chelsea.jpg", f"{photos}/coffee.jpg"]
+    assert [len(entry["grounding"]["regions"]) for entry in entries] == [2, 2]
+    results = json.loads((folder / "coco_results.json").read_text())
+    x1, y1, x2, y2 = json.loads(files["chelsea.json"].read_text())["phrases"][0]["boxes"][0]
+    assert results[0]["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
 
 
 def test_photos_of_one_name_have_results_of_their_own(ground, photos):
