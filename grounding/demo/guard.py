@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grounding.demo.limits import Limits
 
-MARGIN = 100_000  # bytes of a request beside the photo
+MARGIN = 1_000_000  # bytes of a request beside the photo
 # The browser loads nothing from another address, whatever Gradio's pages name. Gradio makes functions of texts (eval).
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; form-action 'self'; "
