@@ -51,8 +51,8 @@ def show_page(settings: Any) -> bool:
 
             answerer = Answerer(model, methods, proposal_methods, limits, device=settings.device)
             page = make_page(answerer)
-        port = socket.getsockname()[1]
-        log.info("The page is at http://%s:%d (Ctrl-C ends it)", settings.host, port)
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        log.info("The page is at http://%s:%d (Ctrl-C ends it)", name, socket.getsockname()[1])
         serve(page, socket, folder, limits, host=settings.host)
     return True
 

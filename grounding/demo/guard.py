@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import TYPE_CHECKING, Any
 
 from grounding.demo.limits import Limits
 
-MARGIN = 100_000  # bytes of a request beside the photo
+if TYPE_CHECKING:  # Starlette comes with Gradio
+    from starlette.responses import PlainTextResponse
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MARGIN = 1_000_000  # bytes of a request beside the photo
 # The browser loads nothing from another address, whatever Gradio's pages name. Gradio makes functions of texts (eval).
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; form-action 'self'; "
@@ -32,12 +33,12 @@ class Guard:
         limits: the most that is accepted.
     """
 
-    def __init__(self, app: ASGIApp, *, folder: Path, limits: Limits) -> None:
+    def __init__(self, app: "ASGIApp", *, folder: Path, limits: Limits) -> None:
         self.app = app
         self.folder = folder
         self.limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] == "http":
             send = _with_headers(send)
             refusal = self._refuse(scope)
@@ -53,21 +54,21 @@ class Guard:
                 return
         await self.app(scope, receive, send)
 
-    def _refuse(self, scope: Scope) -> PlainTextResponse | None:
+    def _refuse(self, scope: "Scope") -> "PlainTextResponse | None":
         """A refusal of a request for its address or its length, or None."""
         path = scope["path"].lower()
         if "=http:" in path or "=https:" in path or "/proxy=" in path:  # Gradio would fetch it
-            return PlainTextResponse("The page loads nothing from other addresses.", 403)
+            return _refusal("The page loads nothing from other addresses.", 403)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
         length = dict(scope["headers"]).get(b"content-length", b"")
         if not length.isdigit():
-            return PlainTextResponse("The request does not say how long it is.", 411)
+            return _refusal("The request does not say how long it is.", 411)
         if int(length) > MARGIN + (self.limits.bytes if path.endswith("/upload") else 0):
-            return PlainTextResponse(f"A photo has at most {self.limits.megabytes:g} MB.", 413)
+            return _refusal(f"A photo has at most {self.limits.megabytes:g} MB.", 413)
         return None
 
-    def _refuse_body(self, body: bytes) -> PlainTextResponse | None:
+    def _refuse_body(self, body: bytes) -> "PlainTextResponse | None":
         """A refusal of a request that names a file which was not uploaded, or None.
 
         Gradio copies a file that a request names to its folder, from where it can be read.
@@ -75,10 +76,10 @@ class Guard:
         try:
             paths = named_paths(body)
         except (ValueError, RecursionError):
-            return PlainTextResponse("The request is no JSON.", 400)
+            return _refusal("The request is no JSON.", 400)
         if all(path is None or is_within(path, self.folder) for path in paths):
             return None
-        return PlainTextResponse("The photo was not uploaded to this page.", 403)
+        return _refusal("The photo was not uploaded to this page.", 403)
 
 
 def named_paths(body: bytes) -> list[Any]:
@@ -115,7 +116,13 @@ def _by_age(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-async def _read(receive: Receive) -> bytes:
+def _refusal(reason: str, status: int) -> "PlainTextResponse":
+    from starlette.responses import PlainTextResponse
+
+    return PlainTextResponse(reason, status)
+
+
+async def _read(receive: "Receive") -> bytes:
     """The body of a request; what came of it before the browser went away."""
     parts = []
     while (message := await receive())["type"] == "http.request":
@@ -125,18 +132,18 @@ async def _read(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
+def _once(body: bytes, receive: "Receive") -> "Receive":
     """Give a body that has been read to the next who asks, and then what else comes."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive_again() -> Message:
+    async def receive_again() -> "Message":
         return waiting.pop() if waiting else await receive()
 
     return receive_again
 
 
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
+def _with_headers(send: "Send") -> "Send":
+    async def send_with_headers(message: "Message") -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [
                 *message.get("headers", []),
