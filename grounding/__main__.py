@@ -5,7 +5,7 @@
 """
 
 import logging
-import sys
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from grounding.command_line import attempt, free_texts, run_command
+from grounding.completion import take_verb
 from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
 from grounding.files import json_bytes, png_bytes, unused_names, write_file
@@ -30,15 +31,14 @@ PHOTOS_ON_SHEET = 12  # at most that are also shown together in one picture
 
 def main() -> None:
     """The command line."""
-    if sys.argv[1:2] == ["explain"]:
+    verb = take_verb("explain", "compare")
+    if verb == "explain":
         from grounding.explanation import command_line as explanation
 
-        del sys.argv[1]
         explanation.main()
-    elif sys.argv[1:2] == ["compare"]:
+    elif verb == "compare":
         from grounding.comparison import command_line as comparison
 
-        del sys.argv[1]
         comparison.main()
     else:
         run_command(run, "ground_settings", GroundSettings)
@@ -78,6 +78,9 @@ def ground_all(settings: Any, folder: Path) -> int:
     """
     images, captions, phrases = (free_texts(settings, name) for name in ("image", "caption", "phrases"))
     tasks = pair(images, captions, phrases)
+    from grounding.export.writing import exported, read_exports
+
+    exports = read_exports(settings)
     from rich.console import Console
     from rich.progress import track
 
@@ -94,6 +97,7 @@ def ground_all(settings: Any, folder: Path) -> int:
     column = "phrases" if phrases else "captions"
     rows = [{"id": index, "image": str(path), column: texts} for index, (path, texts) in enumerate(tasks)]
     results = ground_each(enumerate(rows), used, grounder, processes=processes_for(rows))
+    results = exported(results, paths, exports, _unused_folder(folder / "export"))
     bar = track(results, "grounding", len(tasks), console=console, transient=True, disable=len(tasks) == 1)
     pictures: list[Image] = []
     failures = 0
@@ -110,6 +114,12 @@ def ground_all(settings: Any, folder: Path) -> int:
         write_file(folder / f"{name}.png", png_bytes(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
     return failures
+
+
+def _unused_folder(folder: Path) -> Path:
+    """The folder, or one with a number where it exists."""
+    names = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
+    return next(name for name in chain([folder], names) if not name.exists())
 
 
 def write_result(path: Path, result: "Grounding | str", target: Path) -> "Image | None":

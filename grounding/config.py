@@ -54,6 +54,9 @@ class GroundSettings:
     part_rows: int = 200
     workers: int | None = None
     pictures: int = 0
+    export: str | None = None
+    export_count: int = 1
+    export_guesses: bool = False
     runner: str = "local"
     device: str = "auto"
 
@@ -82,6 +85,33 @@ class CompareSettings:
     alpha: float | None = None
     peaks: bool = True
     width: int = 256
+    device: str = "auto"
+
+
+@dataclass
+class OnnxSettings:
+    """Settings of ``python -m grounding.onnx``."""
+
+    model: Any
+    attention: Any
+    output: str
+    size: list[int] | None = None
+
+
+@dataclass
+class DemoSettings:
+    """Settings of ``python -m grounding.demo``."""
+
+    model: Any
+    methods: list[str]
+    proposal_methods: list[str]
+    host: str
+    port: int
+    most_megabytes: float
+    most_megapixels: float
+    longest_caption: int
+    most_uploads: int
+    queue: int
     device: str = "auto"
 
 

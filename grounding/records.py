@@ -1,6 +1,9 @@
 """Records that stages hand on. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,6 +130,11 @@ class GroundedPhrase:
         return self.attention is not None and bool(self.attention.any())
 
 
+def _saving() -> Any:
+    # Pictures are drawn from these records, so that this module cannot import them by name.
+    return import_module("grounding.export.saving")
+
+
 @dataclass(frozen=True, eq=False)
 class Grounding:
     """The phrases of a photo's captions, each with its regions."""
@@ -134,6 +142,17 @@ class Grounding:
     captions: tuple[str, ...]
     size: tuple[int, int]  # (height, width) of the photo in pixels
     phrases: tuple[GroundedPhrase, ...]
+    source: Any = None  # the photo as the caller gave it, see `grounding.images.ImageSource`; None where it is not kept
+    made_by: Mapping[str, Any] | None = None  # the settings of the grounder; None for one that was built by hand
+
+    def save(self, folder: str | Path, image: Any = None) -> Path:
+        """Save the picture, the maps and the values in a new folder; see `grounding.export.saving.save_grounding`."""
+        saved: Path = _saving().save_grounding(self, folder, image)
+        return saved
+
+    def show(self, image: Any = None) -> Any:
+        """The picture, which a notebook displays; see `grounding.export.saving.draw`."""
+        return _saving().draw(self, image)
 
     def to_dict(self) -> dict[str, Any]:
         """All values but the attention maps, as plain Python values for JSON."""

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 
 from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, ProbabilitySettings, RegionSettings
 from grounding.command_line import register_settings
-from grounding.config import CONFIG_DIR, CompareSettings, ExplainSettings, GroundSettings
+from grounding.config import CONFIG_DIR, CompareSettings, DemoSettings, ExplainSettings, GroundSettings, OnnxSettings
 from proposals.settings import ProposeSettings
 from train.settings import TrainSettings
 
@@ -14,6 +14,8 @@ SETTINGS = {
     "ground": GroundSettings,
     "explain": ExplainSettings,
     "compare": CompareSettings,
+    "onnx": OnnxSettings,
+    "demo": DemoSettings,
     "propose": ProposeSettings,
     "train": TrainSettings,
     "eval": EvalSettings,

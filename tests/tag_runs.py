@@ -74,17 +74,22 @@ def train_small(photos, output, training=TINY, model=None, **options):
         torch.set_num_threads(threads)
 
 
-def train_in_process(photos, output, training, killed_at=None, keep=None):
-    """Train in a process of its own, which kills itself where it would take the step with the given number."""
+def train_until(stopped_at, stop, photos, output, training, keep=None):
+    """Train, and call a function that ends it where it would take the step with the given number."""
     learn = train.loop._learn
 
-    def learn_or_die(run, state, batch):
-        if state.step == killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def learn_or_stop(run, state, batch):
+        if state.step == stopped_at:
+            stop()
         return learn(run, state, batch)
 
-    train.loop._learn = learn_or_die
-    train_small(photos, output, training, keep=keep)
+    with patch("train.loop._learn", learn_or_stop):
+        train_small(photos, output, training, keep=keep)
+
+
+def train_in_process(photos, output, training, killed_at=None):
+    """Train in a process of its own, which kills itself where it would take the step with the given number."""
+    train_until(killed_at, lambda: os.kill(os.getpid(), signal.SIGKILL), photos, output, training)
 
 
 def read_weights(folder):

@@ -24,7 +24,7 @@ def from_maps(maker, **options):
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(signed=True), seeds, st.booleans())
 def test_ignored_skips_leave_a_sum_the_children_of_its_residual_branch(network, seed, contrastive):
     x, prior = photo(seed), priors(seed, 2)
@@ -33,7 +33,7 @@ def test_ignored_skips_leave_a_sum_the_children_of_its_residual_branch(network, 
     torch.testing.assert_close(attend.unclipped(x, [prior])[0], chain, atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(signed=True), seeds, st.booleans())
 def test_the_reverse_unit_changes_places_with_the_unit(network, seed, contrastive):
     x, prior = photo(seed), priors(seed, 2)
@@ -43,7 +43,7 @@ def test_the_reverse_unit_changes_places_with_the_unit(network, seed, contrastiv
     torch.testing.assert_close(attend.unclipped(x, [prior])[0], chain, atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(signed=True), seeds, st.booleans())
 def test_without_normalisation_a_share_is_weight_times_activation(network, seed, contrastive):
     x, prior = photo(seed), priors(seed, 2)
@@ -70,7 +70,7 @@ def test_without_normalisation_a_deep_network_does_not_overflow():
     assert attend.attend_with_mass(torch.rand(1, 3, 4, 4), [torch.arange(2)])[0].reached is None
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_post_norm_subtracts_two_maps_without_normalised_shares(network, seed):
     x, prior = photo(seed), priors(seed, 2)
@@ -83,7 +83,7 @@ def test_post_norm_subtracts_two_maps_without_normalised_shares(network, seed):
     torch.testing.assert_close(maps, (scaled(unit) - scaled(reverse)).clamp(min=0), atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seeds)
 def test_with_normalised_shares_the_contrast_may_be_taken_at_the_top_or_at_the_layer(seed):
     """Where no probability is lost: the way down is linear, and both maps sum to 1."""
@@ -109,7 +109,7 @@ def with_negated_head(network):
     return network
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_the_contrast_of_gradients_is_zero_everywhere(network, seed):
     (maps,) = Contrast(network, layer_of(network), method=from_maps(Grad))(photo(seed), [torch.arange(3)])
@@ -117,7 +117,7 @@ def test_the_contrast_of_gradients_is_zero_everywhere(network, seed):
 
 
 @pytest.mark.parametrize("at", ["pixels", "layer", "last_map"])
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_the_contrast_of_deconv_takes_two_passes(at, network, seed):
     x, units = photo(seed), [torch.arange(3)]
@@ -127,7 +127,7 @@ def test_the_contrast_of_deconv_takes_two_passes(at, network, seed):
     torch.testing.assert_close(maps, (scaled(unit) - scaled(reverse)).clamp(min=0))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_the_contrast_of_cam_keeps_the_order_of_its_values(network, seed):
     x, units = photo(seed), [torch.arange(3)]
@@ -136,7 +136,7 @@ def test_the_contrast_of_cam_keeps_the_order_of_its_values(network, seed):
     torch.testing.assert_close(maps, scaled(cam))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(signed=True), seeds, st.sampled_from(["clamp", "compose", "skip_ignored"]), st.integers(1, 3))
 def test_the_winners_path_takes_the_most_probable_child_at_every_step(network, seed, signed, words_per_pass):
     x = photo(seed, 2)
@@ -160,7 +160,7 @@ def test_the_winners_path_starts_at_the_greatest_response_that_is_asked_for():
     assert attend(torch.zeros(0, 1, 1, 3), []) == []
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_at_the_last_map_attention_equals_the_definition_of_its_contrast(network, seed):
     """Eq. 11 to 13: the contrast of a unit's shares above a global average pooling, written out."""
@@ -180,7 +180,7 @@ def test_at_the_last_map_attention_equals_the_definition_of_its_contrast(network
 
 
 @pytest.mark.parametrize("method", [Grad, Deconv])
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_gradients_at_a_layer_equal_those_written_operation_by_operation(method, network, seed):
     """Deconv clips what arrives at an activation function, that of the layer included."""

@@ -51,7 +51,7 @@ def shard(path, keys, length=None):
 
 
 def answer(number, error=None):
-    return {"id": number, "image": "a.jpg", "size": None, "phrases": None, "error": error}
+    return {"id": number, "image": "a.jpg", "size": None, "captions": None, "phrases": None, "error": error}
 
 
 def test_a_shard_that_breaks_off_has_its_rows_before_that_and_one_error_and_the_next_shard_follows(tmp_path):

@@ -10,7 +10,9 @@ import pytest
 from command_settings import QUICK, composed
 from PIL import Image
 from pyarrow import parquet
+from small_flickr30k import small_grounder
 
+from grounding.attention import ExcitationBackprop
 from grounding.batch import ground_batch
 from grounding.batch.command import ground_data, told
 from grounding.batch.reading import count_rows
@@ -31,9 +33,10 @@ def photos(tmp_path, examples):
 
 
 @pytest.fixture
-def quick(monkeypatch, quick_grounder):
-    """All runs take the quick grounder, which is loaded once."""
-    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: quick_grounder)
+def quick(monkeypatch):
+    """All runs take a grounder with a small network, to which a photo takes milliseconds."""
+    small = small_grounder(ExcitationBackprop)
+    monkeypatch.setattr("grounding.pipeline.Grounder.from_settings", lambda settings: small)
 
 
 ROWS = [
@@ -78,9 +81,9 @@ def test_rows_have_the_answers_that_the_grounder_gives(photos, quick_grounder):
         *quick_grounder([rows[2]["image"]], phrases=[rows[2]["phrases"]]),
     ]
     for row, answer, grounding in zip(rows, answers, expected, strict=True):
-        assert list(answer) == ["id", "image", "size", "phrases", "error"]
+        assert list(answer) == ["id", "image", "size", "captions", "phrases", "error"]
         assert (answer["id"], answer["image"], answer["error"]) == (row["id"], row["image"], None)
-        assert (answer["size"], answer["phrases"]) == tuple(grounding.to_dict()[name] for name in ("size", "phrases"))
+        assert all(answer[name] == grounding.to_dict()[name] for name in ("size", "captions", "phrases"))
 
 
 @pytest.mark.parametrize(("row", "message"), BAD[:-1])
@@ -178,9 +181,16 @@ def test_bad_rows_of_an_archive_have_errors_in_their_places(photos, quick):
     assert "expected an object" in answers[13]["error"]
 
 
-@pytest.mark.parametrize(("form", "part_rows"), [("jsonl", 1), ("parquet", 2), ("jsonl", 100)])
+@pytest.mark.parametrize(
+    ("form", "part_rows"),
+    [
+        ("jsonl", 1),
+        pytest.param("parquet", 2, marks=pytest.mark.slow),
+        pytest.param("jsonl", 100, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(photos, quick, form, part_rows):
-    rows = [{"image": "coffee.jpg", "caption": f"cup {number}"} for number in range(5)]
+    rows = [{"image": "coffee.jpg", "caption": f"a cat and {number} dogs"} for number in range(5)]
     path = write_jsonl(photos, rows)
     whole = photos / f"whole.{form}"
     run(path, whole, part_rows=part_rows)
@@ -201,6 +211,7 @@ def test_a_run_that_is_stopped_anywhere_goes_on_and_loses_and_doubles_nothing(ph
         assert (again.rows, again.answered) == (5, 0)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_to_the_bit_in_the_order_of_the_rows(photos):
     rows = [{"image": ("coffee.jpg", "chelsea.jpg")[number % 2], "caption": f"a cup {number}"} for number in range(6)]
     path = write_jsonl(photos, rows)
@@ -256,6 +267,11 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_written(photos, quick, monke
         (["data=manifest", "data.path=rows.jsonl", "output=out.txt"], r"answers go to a file \.jsonl or \.parquet"),
         (["data=manifest", "data.path=nowhere.jsonl", "output=out.jsonl"], "no such file"),
         (["data=manifest", "data.path=rows.xml", "output=out.jsonl"], "no such shard"),
+        (["data=manifest", "data.path=rows.jsonl", "output=out.jsonl", "export=yolo"], "export=yolo: no such format"),
+        (
+            ["data=manifest", "data.path=a.parquet", "output=out", "runner=ray", "export=coco"],
+            "export= is a setting of",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(photos, quick, monkeypatch, words, message):
@@ -276,6 +292,30 @@ def test_the_command_tells_rate_and_errors(photos, quick, monkeypatch, caplog):
     assert "4 rows" in caplog.text
     assert "1 error; the answers are in out.parquet" in caplog.text
     table = parquet.read_table("out.parquet")
-    assert table.column_names == ["id", "image", "size", "phrases", "error"]
+    assert table.column_names == ["id", "image", "size", "captions", "phrases", "error"]
     assert table.num_rows == 4
     assert told(Progress(1, 0, 0, 0.0)) == "0 errors"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_the_answers_of_an_archive_are_exported_also_when_they_are_there_already(photos, quick, monkeypatch, form):
+    write_jsonl(photos, [*ROWS, {"image": "nowhere.jpg", "caption": "A cat", "id": 103}])
+    monkeypatch.chdir(photos)
+    words = ["data=manifest", "data.path=rows.jsonl", f"output=out.{form}", "workers=0"]
+    assert ground_data(composed(*quote_free_text(words)), "manifest", photos)
+    assert not (photos / f"out.{form}.export").exists()
+    assert ground_data(composed(*quote_free_text([*words, "export=coco,mdetr"])), "manifest", photos)
+    folder = photos / f"out.{form}.export"
+    dataset, results, mdetr = (
+        json.loads((folder / name).read_text("utf-8"))
+        for name in ("coco_dataset.json", "coco_results.json", "mdetr.json")
+    )
+    assert [image["id"] for image in dataset["images"]] == [100, 101, 102]
+    assert results[0]["bbox"] == mdetr["annotations"][0]["bbox"]
+    assert [image["caption"] for image in mdetr["images"]] == [
+        "A cat",
+        "The eye of a cat",
+        "A cup",
+        "a red cup",
+        "the spoon",
+    ]

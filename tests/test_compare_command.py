@@ -218,6 +218,7 @@ def test_settings_are_composed_within_another_command():
     assert Path(CONFIG_DIR).is_dir()
 
 
+@pytest.mark.slow
 def test_the_whole_command(tmp_path, photos):
     """Texts arrive as typed, and settings of the command hold for every method."""
     words = [*SMALL, f"image={photos}/red.png", "phrases=a red square, (it's $5)", f"hydra.run.dir={tmp_path}/out"]

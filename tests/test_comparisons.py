@@ -76,8 +76,9 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def run(table, monkeypatch):
-    """Run the command's body with a small classifier; the results that were saved, by their names."""
+    """Run the command's body with a small classifier, without its picture; the saved results, by their names."""
     monkeypatch.setattr("grounding.checkpoint.load_checkpoint", lambda **settings: small_classifier())
+    monkeypatch.setattr("eval.regions.files.draw_comparison", lambda table, results: Image.new("RGB", (1, 1)))
     output = table / "out"
 
     def body(*words, experiment="table1", attention="cmwp"):

@@ -290,6 +290,7 @@ def test_only_annotated_photos_can_be_scored(data):
         command.evaluate(settings, command.Typed({}, ()), data)
 
 
+@pytest.mark.slow
 def test_the_command_fails_in_one_line_where_photos_are_missing(tmp_path):
     words = (f"data.path={tmp_path / 'none'}", f"data.entities={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}")
     ran = subprocess.run([sys.executable, "-m", "eval", *words], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -10,7 +10,7 @@ from grounding.attention import CAM, ExcitationBackprop
 seeds = st.integers(0, 2**16)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(networks(), seeds, st.booleans())
 def test_equals_the_absorbing_markov_chain(network, seed, contrastive):
     x, prior = photo(seed), priors(seed, 2)
@@ -19,7 +19,7 @@ def test_equals_the_absorbing_markov_chain(network, seed, contrastive):
     torch.testing.assert_close(ours, chain, atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(networks(signed=True), seeds, st.booleans(), st.sampled_from(["carry", "clamp", "compose"]))
 def test_equals_the_chain_where_values_are_signed(network, seed, contrastive, signed):
     x, prior = photo(seed), priors(seed, 2)
@@ -30,7 +30,7 @@ def test_equals_the_chain_where_values_are_signed(network, seed, contrastive, si
     torch.testing.assert_close(attend.unclipped(x, [prior])[0], chain, atol=1e-8 * tolerance, rtol=1e-6)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(networks(), seeds)
 def test_conserves_probability_where_every_unit_has_an_excitatory_child(network, seed):
     for parameter in network.parameters():
@@ -43,7 +43,7 @@ def test_conserves_probability_where_every_unit_has_an_excitatory_child(network,
     torch.testing.assert_close(mass, torch.ones(3, dtype=torch.float64))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(networks(signed=True), seeds, st.sampled_from(["clamp", "compose"]))
 def test_never_makes_probability(network, seed, signed):
     attend = ExcitationBackprop(network, layer_of(network), contrastive=False, signed=signed)
@@ -52,7 +52,7 @@ def test_never_makes_probability(network, seed, signed):
     assert (maps.sum((1, 2)) <= 1 + 1e-9).all()
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(networks(signed=True), seeds, st.sampled_from(["clamp", "compose"]))
 def test_contrast_takes_away_and_never_adds(network, seed, signed):
     """0 ≤ c-MWP ≤ MWP at every cell: what is subtracted is itself a probability, unless shares carry signs."""
@@ -78,7 +78,7 @@ def rectified(generator, *, with_bias):
     return network
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seeds, st.booleans())
 def test_the_scale_of_each_hidden_neuron_does_not_matter(seed, contrastive):
     """Weights and bias of each hidden channel times a factor, which the next layer takes back."""
@@ -95,7 +95,7 @@ def test_the_scale_of_each_hidden_neuron_does_not_matter(seed, contrastive):
     torch.testing.assert_close(attend(), before, atol=1e-12, rtol=1e-7)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seeds, st.floats(1e-6, 1e6))
 def test_the_scale_of_a_whole_layer_does_not_matter_where_no_bias_takes_part(seed, factor):
     network = rectified(torch.Generator().manual_seed(seed), with_bias=False)
@@ -105,7 +105,7 @@ def test_the_scale_of_a_whole_layer_does_not_matter_where_no_bias_takes_part(see
     torch.testing.assert_close(attend(), before, atol=1e-12, rtol=1e-7)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(networks(), seeds, st.booleans())
 def test_is_linear_in_the_prior(network, seed, contrastive):
     attend = ExcitationBackprop(network, layer_of(network), contrastive=contrastive)
@@ -115,7 +115,7 @@ def test_is_linear_in_the_prior(network, seed, contrastive):
     torch.testing.assert_close(c, 0.3 * a + 2 * b)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(networks(), seeds, st.integers(1, 5))
 def test_a_batch_equals_a_loop(network, seed, words_per_pass):
     attend = ExcitationBackprop(network, layer_of(network), words_per_pass=words_per_pass)

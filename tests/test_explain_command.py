@@ -113,6 +113,7 @@ def test_a_command_that_makes_no_sense_says_what_would(explained, photos, words,
         explained(*[word.format(photos) for word in words])
 
 
+@pytest.mark.slow
 def test_the_whole_command_with_the_default_model(tmp_path, examples):
     """A cat is explained as one by the packaged ImageNet network, and texts arrive as typed."""
     path = tmp_path / "a cat, = $5 (1).jpg"

@@ -62,7 +62,7 @@ def listed(candidates):
     return [tuple(region for region in row if region >= 0) for row in candidates.tolist()]
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(scenes(), st.integers(0, 60))
 def test_candidates_are_the_first_groups_of_touching_regions_that_exist_together(scene, count):
     partition, hierarchies = scene
@@ -75,7 +75,7 @@ def test_candidates_are_the_first_groups_of_touching_regions_that_exist_together
         assert listed(find_candidates(partition, hierarchies[0], only)) == groups[:count]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(scenes(most=30))
 def test_every_region_is_an_interval_of_leaves(scene):
     partition, hierarchies = scene
@@ -96,7 +96,7 @@ def perimeter(mask):
     return np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(scenes(most=25), st.sampled_from([3, 50]))
 def test_groups_are_filled_measured_and_distinct(scene, count):
     partition, hierarchies = scene
@@ -123,7 +123,7 @@ def test_groups_are_filled_measured_and_distinct(scene, count):
         assert (a & b).sum() / (a | b).sum() < NEAR_DUPLICATE + 1e-9
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(scenes(most=8))
 def test_no_candidate_is_lost_but_to_a_near_duplicate(scene):
     partition, hierarchies = scene

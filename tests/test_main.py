@@ -1,4 +1,4 @@
-"""The command line: mostly within this process and with a quick grounder, twice in a process of its own."""
+"""The command line: mostly within this process and with a quick grounder, slow tests in a process of its own."""
 
 import json
 import logging
@@ -101,6 +101,26 @@ def test_a_bad_photo_is_reported_in_its_own_result_and_the_rest_goes_on(ground, 
     assert "broken.png" not in files
 
 
+def test_exports_of_all_photos_lie_beside_their_results(ground, photos):
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    words = [f"image={photos}", "caption=A cat", "export=coco,odvg", "export_count=2"]
+    for folder in ("export", "export_2"):
+        files, failures = ground(*words, out=photos / "out")
+        assert failures == 1
+        assert sorted(path.name for path in files[folder].iterdir()) == [
+            "coco_dataset.json",
+            "coco_results.json",
+            "odvg.jsonl",
+        ]
+        entries = [json.loads(line) for line in (files[folder] / "odvg.jsonl").read_text().splitlines()]
+        assert [entry["filename"] for entry in entries] == [f"{photos}/chelsea.jpg", f"{photos}/coffee.jpg"]
+        assert [len(entry["grounding"]["regions"]) for entry in entries] == [2, 2]
+        results = json.loads((files[folder] / "coco_results.json").read_text())
+        values = json.loads(files["chelsea.json"].read_text())
+        x1, y1, x2, y2 = values["phrases"][0]["boxes"][0]
+        assert results[0]["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
+
+
 def test_photos_of_one_name_have_results_of_their_own(ground, photos):
     (photos / "more").mkdir()
     Image.new("RGB", (20, 20)).save(photos / "more" / "chelsea.png")
@@ -118,6 +138,8 @@ def test_photos_of_one_name_have_results_of_their_own(ground, photos):
         (["image={}/*.webp", "caption=A cat"], "no file matches"),
         (["image={}", "caption=a", "caption=b", "caption=c"], "2 photos and 3 captions"),
         (["image={}", "caption=a", "phrases=b"], "one of the two"),
+        (["image={}", "caption=a", "export=yolo"], "export=yolo: no such format; formats are coco, grit"),
+        (["image={}", "caption=a", "export=coco", "export_count=0"], "export_count must be from 1"),
     ],
 )
 def test_a_command_that_makes_no_sense_says_what_would(ground, photos, words, message):
@@ -159,6 +181,7 @@ def test_odd_names_do_not_stop_the_rest(ground, photos):
     assert {"x" * 80 + ".png", "caf?.png", "all.png"} <= set(files)
 
 
+@pytest.mark.slow
 def test_text_arrives_as_typed_from_a_real_command_line(tmp_path, examples):
     """A whole run of the default command; its settings are kept as typed, and its exit code is 0."""
     path = tmp_path / "a cat, = $5 (1).jpg"
@@ -191,6 +214,7 @@ def test_errors_are_short_and_the_exit_code_is_not_0(run_main, tmp_path, words, 
     assert len(printed.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_bad_run(run_main, tmp_path, examples):
     Image.fromarray(examples["chelsea"]).resize((120, 80)).save(tmp_path / "cat.jpg")
     words = [f"image={tmp_path}/cat.jpg", "caption=A cat", "scoring.overlap=7,0.7", f"hydra.sweep.dir={tmp_path}/out"]
@@ -216,6 +240,7 @@ finally:
         assert words in run.stdout
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_quietly(tmp_path, examples):
     """Ctrl-C while regions are proposed, which would never end."""
     Image.fromarray(examples["chelsea"]).resize((60, 40)).save(tmp_path / "cat.jpg")
@@ -259,3 +284,33 @@ def test_photos_that_are_noise_are_drawn_too(ground, tmp_path):
     assert failures == 0
     with Image.open(files["tiny.png"]) as picture:
         assert picture.width == 960
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ground att", "attention. attention="),
+        ('"my tools/bin/ground" attention=cm', "attention=cmwp attention=cmwp_star"),
+        ('ground image="my cat.jpg" caption="A dog, wet (and happy)" scoring.cou', "scoring.count="),
+        ("ground image=dog.jpg explain=1 scoring.cou", ""),
+        ("ground explain image=cat.jpg cl", "classes."),
+        ("ground compare alp", "alpha="),
+        ("ground caption='A dog, wet (an", "attention="),
+        ("ground --he", "attention="),
+    ],
+)
+def test_a_shell_completes_settings_after_any_text(run_main, monkeypatch, line, found):
+    monkeypatch.setenv("COMP_LINE", line)
+    _, printed = run_main("-sc", "query=bash")
+    assert found in printed
+    assert "error" not in printed
+    assert found or not printed.strip()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(run_main, tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("a file where the folder of runs should be")
+    monkeypatch.chdir(tmp_path)
+    code, printed = run_main()
+    assert code == 1
+    assert printed.startswith(f"error: {tmp_path}/runs")
+    assert printed.strip().endswith("hydra.run.dir=FOLDER")

@@ -69,12 +69,12 @@ def test_centre(model):
 
 
 @pytest.mark.parametrize("method", [Grad, Deconv])
-@with_models(slow={"vgg16"})
+@with_models(slow={"vgg16", "cnn_s"})
 def test_gradients(model, method):
     check_maps(method, model[1], SIZES)
 
 
-@with_models(slow={"vgg16", "cnn_s", "resnet50"})
+@with_models(slow={"vgg16", "cnn_s", "resnet50", "caffe_googlenet"})
 def test_relevance(model):
     check_maps(LRP, model[1], SIZES)
 
@@ -90,7 +90,7 @@ def test_class_activation_maps_where_there_is_a_global_average(model):
             CAM(classifier.network, classifier.layer, window=classifier.window)
 
 
-@with_models()
+@with_models(slow={"vgg16", "cnn_s"})
 def test_probability_is_conserved_and_contrast_takes_away(model):
     name, classifier = model
     arguments = {"network": classifier.network, "layer": classifier.layer, "window": classifier.window}
@@ -109,7 +109,7 @@ def test_probability_is_conserved_and_contrast_takes_away(model):
 
 
 @pytest.mark.parametrize("option", ["post_norm", "without_norm", "d_wta", "cmwp_star", "c_grad"])
-@with_models(slow={"vgg16", "cnn_s", "resnet50", "efficientnet_lite2_imagenet"})
+@with_models(slow=CELLS.keys() - {"googlenet"})
 def test_analyses(model, option):
     name, classifier = model
     method = build_part(attention_settings(composed(f"attention={option}").attention))

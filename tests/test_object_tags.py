@@ -104,11 +104,12 @@ def settings_of(config, *words):
     return composed(*quote_free_text(list(words)), config=config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "experiment", "categories"),
     [
         ("voc", "pointing_voc07", ("pottedplant", "tvmonitor", "dog")),
-        pytest.param("coco", "pointing_coco", ("hot dog", "skis", "traffic light"), marks=pytest.mark.slow),
+        ("coco", "pointing_coco", ("hot dog", "skis", "traffic light")),
     ],
 )
 def test_a_network_learns_categories_and_is_asked_to_point_at_each_by_its_unit(data, experiment, categories, tmp_path):

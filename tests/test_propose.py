@@ -252,6 +252,7 @@ def test_a_process_that_dies_ends_the_run_with_advice(photos, monkeypatch):
         list(propose_each(["a.png"], Work({"_target_": "proposers.Mean"}, photos, None), processes=2))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     """Interrupted in its sixth photo, then killed in its sixth, then finished: little is done twice."""
     for number in range(14):

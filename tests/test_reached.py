@@ -28,7 +28,7 @@ def reached(network, x, targets, **options):
     return [photo_attended.reached for photo_attended in attended]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(networks(), seeds, st.booleans())
 def test_is_the_sum_of_the_marginal_winning_probability(network, seed, contrastive):
     x, targets = photo(seed, 2), [priors(seed, 2), torch.tensor([1])]
@@ -37,7 +37,7 @@ def test_is_the_sum_of_the_marginal_winning_probability(network, seed, contrasti
         torch.testing.assert_close(mass, attention.sum((1, 2)), atol=1e-12, rtol=1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(networks(signed=True), seeds, st.sampled_from(["carry", "clamp", "compose"]))
 def test_is_that_sum_where_values_are_signed(network, seed, signed):
     x, targets = photo(seed), [priors(seed, 2)]
@@ -50,14 +50,14 @@ def test_is_that_sum_where_values_are_signed(network, seed, signed):
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(signed=True), seeds, st.sampled_from(["clamp", "compose"]))
 def test_is_a_share(network, seed, signed):
     (mass,) = reached(network, photo(seed), [torch.arange(3)], signed=signed)
     assert ((mass >= 0) & (mass <= 1 + 1e-9)).all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks(), seeds)
 def test_is_linear_in_the_prior(network, seed):
     first, second = priors(seed, 2)

@@ -37,7 +37,7 @@ linear_kinds = tuple(
 )  # the gradient of LRN is not its relevance
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(rectified(linear_kinds, without_bias=True), seeds)
 def test_without_bias_and_epsilon_relevance_is_gradient_times_input_and_conserved(network, seed):
     x = (photo(seed) - 0.5).requires_grad_()
@@ -48,7 +48,7 @@ def test_without_bias_and_epsilon_relevance_is_gradient_times_input_and_conserve
     torch.testing.assert_close(relevance.sum((1, 2)), responses.detach(), atol=1e-8, rtol=1e-6)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(rectified(BLOCKS), seeds)
 def test_with_alpha_one_relevance_is_the_marginal_winning_probability_of_pixels(network, seed):
     (relevance,) = LRP(network, "ops.1", alpha=1).unclipped(photo(seed), units)
@@ -56,7 +56,7 @@ def test_with_alpha_one_relevance_is_the_marginal_winning_probability_of_pixels(
     torch.testing.assert_close(relevance, winning, atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(rectified(BLOCKS, without_bias=True), seeds, st.floats(1, 3))
 def test_relevance_is_conserved_where_every_neuron_is_excited(network, seed, alpha):
     for parameter in network.parameters():
@@ -82,7 +82,7 @@ def rule_as_loops(weight, x, relevance, value, alpha):
     return shares
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seeds, st.floats(1, 3), st.sampled_from([0.0, 0.7]))
 def test_alpha_beta_equals_the_rule_written_as_loops(seed, alpha, dead):
     """Two linear layers, so that values between are of either sign; some weights are 0."""

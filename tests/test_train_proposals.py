@@ -136,6 +136,7 @@ def test_a_state_of_other_settings_is_refused(bsds, tmp_path):
         train_edges(str(bsds), str(output), training=EdgeTraining(steps=1, batch_size=1, crop=32))
 
 
+@pytest.mark.slow
 def test_the_ranker_learns_which_segment_is_an_object(bsds, coco, tmp_path):
     output = train_ranker(
         str(tmp_path / "ranker.safetensors"),

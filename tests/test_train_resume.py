@@ -15,6 +15,7 @@ from tag_runs import (
     read_weights,
     train_in_process,
     train_small,
+    train_until,
     write_photos,
 )
 
@@ -23,7 +24,7 @@ PLATEAU = replace(TINY, schedule="plateau", validate_every=2, accumulation_steps
 PLACES = replace(EMA, trained="blocks.3", pooling="lse", distil=0.5, colour=0.3, accumulation_steps=2)
 CONTRAST = replace(EMA, contrast=2.0, batch_norm="frozen", pooling="lse", colour=0.3, accumulation_steps=2)
 STOPPED = replace(EMA, schedule="constant", epochs=4, stop_at_plateau=0.9)
-KILLED_AT = 7  # of ten steps; the second epoch's third
+STOPPED_AT = 7  # of ten steps; the second epoch's third
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +43,38 @@ def last_step(folder):
     [EMA, PLATEAU, PLACES, CONTRAST, STOPPED],
     ids=["ema", "plateau", "places", "contrast", "stopped at a plateau"],
 )
-def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbroken_one(photos, tmp_path, training):
+def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbroken_one(photos, tmp_path, training):
+    def stop():
+        raise InterruptedError
+
     keep = 1 if training.distil else None
-    assert run_process(train_in_process, photos, tmp_path / "killed", training, KILLED_AT, keep) == -signal.SIGKILL
-    assert last_step(tmp_path / "killed") == 6
-    killed = train_small(photos, tmp_path / "killed", training, keep=keep)
-    whole = train_small(photos, tmp_path / "whole", training, keep=keep)
-    assert last_step(killed) == 10
-    assert_same_weights(read_weights(whole), read_weights(killed))
-    assert read_log(whole) == read_log(killed)
+    with pytest.raises(InterruptedError):
+        train_until(STOPPED_AT, stop, photos, tmp_path / "stopped", training, keep)
+    check_resumed(photos, tmp_path / "stopped", training, keep)
 
 
+@pytest.mark.slow
+def test_a_run_whose_process_was_killed_ends_with_the_weights_of_an_unbroken_one(photos, tmp_path):
+    assert run_process(train_in_process, photos, tmp_path / "killed", EMA, STOPPED_AT) == -signal.SIGKILL
+    check_resumed(photos, tmp_path / "killed", EMA)
+
+
+def check_resumed(photos, folder, training, keep=None):
+    """The run in a folder, resumed, comes to the weights and the log of one that was never stopped."""
+    assert last_step(folder) == 6
+    train_small(photos, folder, training, keep=keep)
+    whole = train_small(photos, folder.with_name("whole"), training, keep=keep)
+    assert last_step(folder) == 10
+    assert_same_weights(read_weights(whole), read_weights(folder))
+    assert read_log(whole) == read_log(folder)
+
+
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_are_resumed_exactly(photos, tmp_path):
     training = replace(EMA, optimiser="sgd", learning_rate=0.01, batch_norm="frozen", accumulation_steps=2)
     assert run_processes(2, train_in_process, photos, tmp_path / "two", training) == [0, 0]
-    assert run_processes(2, train_in_process, photos, tmp_path / "killed", training, KILLED_AT) == [-signal.SIGKILL] * 2
+    ended = run_processes(2, train_in_process, photos, tmp_path / "killed", training, STOPPED_AT)
+    assert ended == [-signal.SIGKILL] * 2
     assert last_step(tmp_path / "killed") == 6
     assert run_processes(2, train_in_process, photos, tmp_path / "killed", training) == [0, 0]
     assert_same_weights(read_weights(tmp_path / "two"), read_weights(tmp_path / "killed"))
@@ -69,6 +87,7 @@ def test_two_processes_train_as_one_and_are_resumed_exactly(photos, tmp_path):
             assert (value == found == "") or float(value) == pytest.approx(float(found), rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_features_of_a_head(photos, tmp_path):
     training = replace(TINY, trained="head", views=1, schedule="plateau")
     assert run_processes(2, train_in_process, photos, tmp_path / "two", training) == [0, 0]

@@ -121,7 +121,7 @@ def test_labels_need_a_calibration_and_no_captions(small, photos):
 @pytest.mark.slow
 def test_the_form_is_that_of_the_real_pipeline(small):
     """The real pipeline with a small OWL-ViT of random weights and our grounder answer in the same form."""
-    pytest.importorskip("transformers", reason="needs the parity extra: pip install -e '.[parity]'")
+    pytest.importorskip("transformers", reason="needs the exports extra: pip install -e '.[exports]'")
     detector = small_owl_vit()
     photo = Image.fromarray(np.full((40, 60, 3), 128, np.uint8))
     for images, labels in (

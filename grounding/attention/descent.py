@@ -98,7 +98,7 @@ class Descent:
         if len(self.words) == 1:
             return torch.mul(z, ratio[self.words[0][0]], out=out)
         if out is None:
-            out = _empty(len(z), ratio.shape[1], like=ratio)
+            out = _empty(z.shape[0], ratio.shape[1], like=ratio)
         for photo, _, rows in self.words:
             torch.mul(z[rows], ratio[photo], out=out[rows])
         return out
@@ -121,7 +121,7 @@ class Descent:
             self.waiting[source].append(linear.transpose(y, self.photos.activations[source].shape))
         for bundle, channels in bundles:
             if bundle not in self.bundled:
-                self.bundled[bundle] = _empty(len(z), len(bundle.map.weight), like=ratio)
+                self.bundled[bundle] = _empty(z.shape[0], len(bundle.map.weight), like=ratio)
             place = self.bundled[bundle][:, channels]
             if y is None:
                 self._scaled(z, ratio, out=place)

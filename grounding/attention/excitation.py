@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from grounding.attention.ascent import Ascent, Photos, reached_mass
@@ -180,21 +181,52 @@ class ExcitationBackprop:
 
         Arguments and errors are those of `__call__`; there is at least one image.
         """
+        values = self._values(images)
+        self._check_signs(values)
+        responses = values[self.circuit.units]
+        units, priors = read_targets(targets, responses, keep_all=not self.circuit.has_separate_units)
+        return self._ascend(values, units, priors)
+
+    def attend_to_units(self, image: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps of output units in one image, with no step that depends on a value, so that it can be exported.
+
+        The maps are those of `unclipped`, and the probability that reached the layer is that of `attend_with_mass`, but
+        nothing is checked. Precision is the caller's, and all units are in one pass.
+
+        Shapes:
+            image: (1, 3, H, W), as the network wants it.
+            units: (K,), numbers of units.
+            returns: maps (K, h, w), and the probability that reached the layer (K,).
+        """
+        values = self._values(image)
+        asked, prior = units, torch.eye(units.shape[0], dtype=image.dtype)
+        if not self.circuit.has_separate_units:
+            asked = torch.arange(values[self.circuit.units].shape[1])
+            prior = F.one_hot(units, len(asked)).to(image.dtype)
+        photos = self._ascend(values, asked, [prior])
+        every = slice(0, units.shape[0])
+        maps = Descent(self.circuit, self._children, photos, [(0, every, every)]).run()
+        return maps, reached_mass(self.circuit, self._children, photos)[0]
+
+    def _values(self, images: Tensor) -> dict[fx.Node, Tensor]:
+        """Run the network, and return the values of all neurons of the circuit, as maps."""
         circuit = self.circuit
         recorder = Recorder(self.network, {*circuit.neurons, circuit.units})
         output = recorder.run(as_input(images, self.network))
         if recorder.values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
         values = {node: as_map(value) for node, value in recorder.values.items()}
-        responses = values[circuit.units]
         _check_vectors(circuit, values)
-        check_units(responses, output)
-        self._check_signs(values)
-        units, priors = read_targets(targets, responses, keep_all=not circuit.has_separate_units)
-        signals = [spread(p, r, self.confidence) for p, r in zip(priors, responses[:, units], strict=True)]
-        photos = Photos(signals, responses[:, units])
+        check_units(values[circuit.units], output)
+        return values
+
+    def _ascend(self, values: dict[fx.Node, Tensor], units: Tensor, priors: list[Tensor]) -> Photos:
+        """Compute bottom up what words share, from the network's values, the units asked for, and priors over them."""
+        responses = values[self.circuit.units][:, units]
+        signals = [spread(p, r, self.confidence) for p, r in zip(priors, responses, strict=True)]
+        photos = Photos(signals, responses)
         ascent = Ascent(
-            circuit,
+            self.circuit,
             self._children,
             values,
             photos,
@@ -218,20 +250,26 @@ class ExcitationBackprop:
                 maps[photo][part] = attention[rows]
         return maps
 
-    def _check_signs(self, values: dict[fx.Node, Tensor]) -> None:
-        """Raise if a neuron would share its probability among negative values and no treatment of them is chosen."""
+    def signed_links(self) -> list[tuple[fx.Node, fx.Node]]:
+        """The links, as (source, node), where a negative value would be an error: none if a treatment is chosen."""
         if self.signed in ("carry", "clamp", "skip_ignored"):
-            return
+            return []
+        found = []
         for node in self.circuit.descent:
             link = self.circuit.links[node]
             if isinstance(link, Excitation) and not link.is_passing:
-                for source in link.sources:
-                    if self.circuit.lowest[source] == -math.inf and (values[source] < 0).any():
-                        cure = "signed=clamp" if self.signed == "compose" else "signed=clamp or signed=compose"
-                        raise ValueError(
-                            f"negative values of {source.name} (least {values[source].min():.3g}) enter {node.name}, "
-                            f"where they would be negative probabilities: choose {cure}"
-                        )
+                found += [(source, node) for source in link.sources if self.circuit.lowest[source] == -math.inf]
+        return found
+
+    def _check_signs(self, values: dict[fx.Node, Tensor]) -> None:
+        """Raise if a neuron would share its probability among negative values and no treatment of them is chosen."""
+        for source, node in self.signed_links():
+            if (values[source] < 0).any():
+                cure = "signed=clamp" if self.signed == "compose" else "signed=clamp or signed=compose"
+                raise ValueError(
+                    f"negative values of {source.name} (least {values[source].min():.3g}) enter {node.name}, "
+                    f"where they would be negative probabilities: choose {cure}"
+                )
 
 
 def _check_vectors(circuit: Circuit, values: dict[fx.Node, Tensor]) -> None:

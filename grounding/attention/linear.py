@@ -46,7 +46,7 @@ class Average:
 
     def transpose(self, y: Tensor, size: torch.Size) -> Tensor:
         with torch.enable_grad():
-            x = y.new_zeros(()).expand(len(y), *size[1:]).requires_grad_()
+            x = y.new_zeros(()).expand(y.shape[0], *size[1:]).requires_grad_()
             (transposed,) = torch.autograd.grad(self.pool(x), x, y)
         return transposed
 
@@ -78,7 +78,7 @@ class Convolution:
     @property
     def is_depthwise(self) -> bool:
         """Whether each output sees one input channel alone, and each channel has one output."""
-        return self.groups == len(self.weight) and self.weight.shape[1] == 1
+        return self.groups > 1 and self.groups == len(self.weight) and self.weight.shape[1] == 1
 
     def excitatory(self) -> "Convolution":
         """The map with its positive weights alone."""
@@ -129,9 +129,9 @@ class Convolution:
         """The dilation to compute with, which means nothing to a kernel of one cell.
 
         With one thread, torch leaves such kernels to oneDNN only if they are dilated; others take more than twice the
-        time, unless there are 16 maps or more.
+        time, unless there are 16 maps or more. A graph that is exported says what it means.
         """
-        has_one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        has_one_dnn = torch.backends.mkldnn.is_available() and not torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
         is_faster = has_one_dnn and x.device.type == "cpu" and x.dtype == torch.float32
         return (2, 2) if self.is_pointwise and is_faster else self.dilation
 

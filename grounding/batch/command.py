@@ -4,8 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from grounding.batch.parts import read_answers
 from grounding.batch.run import Archive, Progress, ground_archive
 from grounding.config import grounder_settings, plain_settings
+from grounding.export.writing import Exports, read_exports, write_exports
 from grounding.messages import printable
 
 log = logging.getLogger("grounding")
@@ -27,8 +29,11 @@ def ground_data(settings: Any, choice: str, folder: Path) -> bool:
         OSError: answers cannot be written.
     """
     check_archive(settings, choice)
+    exports = read_exports(settings)
     done = ground_with_ray(settings) if settings.runner == "ray" else ground_here(settings, folder)
     log.info("%s rows, %s; the answers are in %s", f"{done.rows:,}", told(done), printable(settings.output))
+    if exports is not None:
+        export_answers(Path(settings.output).expanduser(), exports)
     return True
 
 
@@ -54,11 +59,27 @@ def ground_here(settings: Any, folder: Path) -> Progress:
     return done
 
 
+def export_answers(output: Path, exports: Exports) -> None:
+    """Write the answers of an archive, one row at a time, to the files of other formats.
+
+    Args:
+        output: the file of answers; the exports go to a folder beside it.
+        exports: the formats.
+
+    Raises:
+        ValueError: the file of answers cannot be read.
+        OSError: the exports cannot be written.
+    """
+    folder = output.with_name(f"{output.name}.export")
+    write_exports(read_answers(output), exports, folder)
+    log.info("the exports are in %s", printable(folder))
+
+
 def ground_with_ray(settings: Any) -> Progress:
     """Ground an archive on a cluster, see `ground_data`; Ray shows the progress."""
     from grounding.batch.cluster import Cluster, ground_on_cluster
 
-    for name, default in (("workers", None), ("pictures", 0)):
+    for name, default in (("export", None), ("workers", None), ("pictures", 0)):
         if settings[name] != default:
             raise ValueError(f"{name}= is a setting of runner=local alone")
     cluster = Cluster(**plain_settings("cluster", settings.cluster), part_rows=settings.part_rows)

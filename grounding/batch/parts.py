@@ -213,10 +213,31 @@ def schema(*, has_text_ids: bool) -> Any:
             ("id", pa.string() if has_text_ids else pa.int64()),
             ("image", pa.string()),
             ("size", pa.list_(pa.int32(), 2)),
+            ("captions", pa.list_(pa.string())),
             ("phrases", pa.list_(phrase)),
             ("error", pa.string()),
         ]
     )
+
+
+def read_answers(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of answers, a few of which are in memory at a time.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if path.suffix.lower() == ".jsonl":
+        with path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+        return
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=64):
+                yield from batch.to_pylist()
+    except ArrowException as error:
+        raise ValueError(f"{path}: cannot be read: {one_line(error)}") from None
 
 
 def _as_parquet(answers: Sequence[Mapping[str, Any]]) -> bytes:

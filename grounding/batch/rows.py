@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from grounding.images import decode, load_image
+from grounding.inputs import CaptionedPhoto, Proposer, read_photo, read_texts
 from grounding.messages import describe_failure, one_line, printable
-from grounding.pipeline import CaptionedPhoto, Grounder, Proposer, read_photo, read_texts
+from grounding.pipeline import Grounder
 from grounding.records import Grounding
 
 Id = int | str
@@ -56,8 +57,9 @@ def ground_batch(grounder: Grounder, rows: Sequence[Mapping[str, Any]]) -> list[
 
     Returns:
         An answer for each row, in their order: ``id``; ``image``, its name; ``size``, (height, width) of the photo in
-        pixels; ``phrases`` as in `grounding.records.Grounding.to_dict`; and ``error``, one line. A row that cannot be
-        answered has no size and no phrases, and others have no error. Nothing is raised for a bad row.
+        pixels; ``captions`` and ``phrases`` as in `grounding.records.Grounding.to_dict`; and ``error``, one line. A row
+        that cannot be answered has no size, captions and phrases, and others have no error. Nothing is raised for a bad
+        row.
     """
     reader = Reader(grounder.attention.classifier.prepare, grounder.propose)
     read = (read_row(reader, with_id(number, row)) for number, row in enumerate(rows))
@@ -121,10 +123,11 @@ def ground_rows(grounder: Grounder, rows: Iterable[ReadRow]) -> Iterator[tuple[R
 
 def answer_to(row: ReadRow, grounding: Grounding | str) -> dict[str, Any]:
     """The answer to a row, see `ground_batch`, from its grounding or the error that prevented it."""
+    names = ("size", "captions", "phrases")
     if isinstance(grounding, str):
-        return {"id": row.id, "image": row.image, "size": None, "phrases": None, "error": grounding}
+        return {"id": row.id, "image": row.image, **dict.fromkeys(names), "error": grounding}
     values = grounding.to_dict()
-    return {"id": row.id, "image": row.image, "size": values["size"], "phrases": values["phrases"], "error": None}
+    return {"id": row.id, "image": row.image, **{name: values[name] for name in names}, "error": None}
 
 
 def name_of(image: object) -> str:
