@@ -103,6 +103,23 @@ def assert_equals_the_engine(classifier, method, session, count, *, scale=None):
     torch.testing.assert_close(torch.from_numpy(reached), expected.reached, rtol=1e-4, atol=1e-6)
 
 
+def places_then_units():
+    """A network whose units average rectified responses, as in SqueezeNet: they have no weights of their own."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, UNITS, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("make", [small_network, places_then_units])
+def test_attention_to_units_is_that_of_a_call(make):
+    attend = CMWP(make().double(), layer="1")
+    image, units = torch.rand(1, 3, 23, 30, dtype=torch.float64), torch.tensor([4, 0, 4])
+    with torch.no_grad():
+        maps, reached = attend.attend_to_units(image, units)
+    torch.testing.assert_close(maps, attend.unclipped(image, [units])[0])
+    torch.testing.assert_close(reached, attend.attend_with_mass(image, [units])[0].reached)
+
+
 @pytest.mark.parametrize("count", [1, 5, 20])
 def test_maps_are_those_of_the_engine(exported, count):
     classifier, path = exported
