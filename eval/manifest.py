@@ -20,7 +20,10 @@ def command_of(overrides: Sequence[str], *, module: str = "eval") -> str:
 
 
 def commit() -> str | None:
-    """The commit of a checkout, with a + where files differ from it; None in an installed package."""
+    """The commit of a checkout, with a + where files differ from it; None in an installed package.
+
+    An installed package may lie in a folder of another repository, whose commit says nothing about it.
+    """
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
@@ -28,6 +31,7 @@ def commit() -> str | None:
         return ran.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.yaml")
         return git("rev-parse", "--short=7", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):

@@ -1,5 +1,6 @@
 """Compilation of numeric loops to machine code, by numba."""
 
+import os
 from typing import Any
 
 from numba import njit
@@ -14,7 +15,9 @@ def compiled(function: Any) -> Any:
     numbers, indexing, ``np.empty`` and ``np.full`` alone. Assignments to slices, ``np.sort``,
     ``np.concatenate``, ``heapq`` and arithmetic of whole arrays take up to two seconds each; they belong outside.
     """
+    # Without a home folder, numba would make a folder named "~" in the current one.
+    has_home = os.path.expanduser("~") != "~"
     try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
+        return njit(cache=has_home or "NUMBA_CACHE_DIR" in os.environ, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it can write to
         return njit(nogil=True, error_model="numpy")(function)

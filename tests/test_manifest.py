@@ -1,4 +1,6 @@
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -15,6 +17,15 @@ def test_a_command_tells_no_folders():
 def test_the_code_and_its_packages_have_versions():
     assert "torch" in versions()
     assert commit() is None or re.fullmatch(r"[0-9a-f]{7,}\+?", commit())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_repository_around_an_installed_package_is_not_its_own(tmp_path, monkeypatch):
+    for words in (["init"], ["-c", "user.name=x", "-c", "user.email=x", "commit", "--allow-empty", "--message=x"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "manifest.py").touch()
+    monkeypatch.setattr("eval.manifest.__file__", str(tmp_path / "manifest.py"))
+    assert commit() is None
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,10 @@ def test_every_link_of_every_page_leads_somewhere(page):
 
 def test_the_readme_is_a_front_door():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_script_and_every_extra_is_explained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    first_cells = set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE))
+    assert first_cells == {*project["scripts"], *project["optional-dependencies"]}

@@ -118,6 +118,8 @@ def test_a_json_of_boxes_names_the_data(boxed):
     photos = boxed_photos(str(boxed / "photos"), str(boxed / "things.json"))
     assert (photos.title, photos.names) == ("things", ["1.jpg", "2.jpg", "3.jpg"])
     assert photos.photos[0].read_regions(SIZE)["a man"].tolist() == [[10, 5, 30, 25]]
+    with pytest.raises(ValueError, match=r"90 are missing"):  # of the package's own list
+        boxed_photos(str(boxed / "photos"), None)
 
 
 def test_damaged_data_are_named(ade20k, boxed):
