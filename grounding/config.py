@@ -24,6 +24,7 @@ class ScoringSettings:
     overlap: float
     count: int
     clothing_weight: float | None  # None for that of the attention option
+    understand: str  # how far to go for unknown words, one of `grounding.understanding.LEVELS`
 
 
 @dataclass
@@ -169,6 +170,7 @@ class GrounderSettings:
     overlap: float
     count: int
     clothing_weight: float
+    understand: str  # how far to go for unknown words
     device: str
 
 
@@ -194,6 +196,7 @@ def grounder_settings(settings: Any) -> GrounderSettings:
         overlap=scoring["overlap"],
         count=scoring.get("count", 1),
         clothing_weight=chosen.get("clothing_weight", 0.0) if clothing_weight is None else clothing_weight,
+        understand=scoring.get("understand", "exact"),
         device=settings.device,
     )
 

@@ -19,6 +19,7 @@ from grounding.phrases import noun_phrases, whole_phrase
 from grounding.processes import cores
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
 from grounding.scoring import AreaExponents, rank_regions
+from grounding.understanding import Understanding
 
 Captions = str | Sequence[str]
 
@@ -42,6 +43,7 @@ class Scoring:
         count: the greatest number of regions that a phrase keeps.
         clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
             words; 0 for none, as in the paper.
+        understand: how far to go for words that the model does not know, one of `grounding.understanding.LEVELS`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -51,6 +53,7 @@ class Scoring:
     overlap: float = 0.7
     count: int = 10
     clothing_weight: float = 0.0
+    understand: str = "exact"
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 1:
@@ -68,12 +71,16 @@ class Grounder:
         attention: the classifier with its attention method.
         proposer: finds regions in a photo.
         scoring: settings by which maps become ranked regions.
+
+    Raises:
+        ValueError: unknown words cannot be understood as the settings say.
     """
 
     def __init__(self, attention: WordAttention, proposer: Proposer, scoring: Scoring) -> None:
         self.attention = attention
         self.propose = proposer
         self.scoring = scoring
+        self.understanding = Understanding(attention.vocabulary, scoring.understand)
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -109,6 +116,7 @@ class Grounder:
                 overlap=settings.overlap,
                 count=settings.count,
                 clothing_weight=settings.clothing_weight,
+                understand=settings.understand,
             ),
         )
 
@@ -181,7 +189,7 @@ class Grounder:
 
     def _matched(self, photo: "ReadPhoto", captions: tuple[str, ...], phrases: tuple[Phrase, ...]) -> "_Task":
         with_clothing = self.scoring.clothing_weight > 0
-        words = match_words(phrases, captions, self.attention.vocabulary, with_clothing=with_clothing)
+        words = match_words(phrases, captions, self.understanding, with_clothing=with_clothing)
         return _Task(photo, captions, phrases, words)
 
     def _read(self, source: ImageSource) -> "ReadPhoto":
@@ -230,6 +238,7 @@ class Grounder:
                     caption=phrase.caption,
                     words=words.known,
                     skipped_words=words.skipped,
+                    understood=dict(words.understood),
                     regions=regions,
                     attention=attention,
                     reached=phrase_reached(word_maps.reached, words),
