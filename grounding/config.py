@@ -99,6 +99,23 @@ class OnnxSettings:
     size: list[int] | None = None
 
 
+@dataclass
+class DemoSettings:
+    """Settings of ``python -m grounding.demo``."""
+
+    model: Any
+    methods: list[str]
+    proposal_methods: list[str]
+    host: str
+    port: int
+    most_megabytes: float
+    most_megapixels: float
+    longest_caption: int
+    most_uploads: int
+    queue: int
+    device: str = "auto"
+
+
 def settings_error(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
     message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 from grounding.images import to_pixels
 from grounding.records import GroundedPhrase, Grounding
 from grounding.scoring import enlarge
+
+Pixels: TypeAlias = "np.ndarray[Any, Any]"
 
 # Lengths are in pixels of the picture.
 WIDTH = 960
@@ -87,12 +90,17 @@ def colour_of(index: int) -> str:
 
 def overlay(photo: Image.Image, attention: Tensor) -> Image.Image:
     """Lay an attention map (h, w) over the photo in grey: the stronger the attention, the hotter and more opaque."""
-    enlarged = enlarge(attention, (photo.height, photo.width))
-    strength = (enlarged / enlarged.max().clamp(min=1e-30)).numpy()
-    heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    colours, opacity = heat(attention, (photo.height, photo.width))
     grey = np.asarray(photo.convert("L"), dtype=np.float32)[..., None] * 0.75 + 50
-    opacity = strength[..., None] ** OPACITY
-    return Image.fromarray((heat * opacity + grey * (1 - opacity)).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((colours * opacity + grey * (1 - opacity)).clip(0, 255).astype(np.uint8))
+
+
+def heat(attention: Tensor, size: tuple[int, int]) -> tuple[Pixels, Pixels]:
+    """Colours (H, W, 3), of uint8, and opacity (H, W, 1), in [0, 1], of an attention map (h, w) at a size (H, W)."""
+    enlarged = enlarge(attention, size)
+    strength = (enlarged / enlarged.max().clamp(min=1e-30)).numpy()
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return colours, strength[..., None] ** OPACITY
 
 
 def pale(photo: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 
 from eval.settings import DoctorSettings, EvalSettings, LeaderboardSettings, ProbabilitySettings, RegionSettings
 from grounding.command_line import register_settings
-from grounding.config import CONFIG_DIR, CompareSettings, ExplainSettings, GroundSettings, OnnxSettings
+from grounding.config import CONFIG_DIR, CompareSettings, DemoSettings, ExplainSettings, GroundSettings, OnnxSettings
 from proposals.settings import ProposeSettings
 from train.settings import TrainSettings
 
@@ -15,6 +15,7 @@ SETTINGS = {
     "explain": ExplainSettings,
     "compare": CompareSettings,
     "onnx": OnnxSettings,
+    "demo": DemoSettings,
     "propose": ProposeSettings,
     "train": TrainSettings,
     "eval": EvalSettings,

@@ -1,0 +1,1 @@
+"""A page in the browser that grounds captions in photos, by Gradio."""
