@@ -68,7 +68,8 @@ def _model() -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     spec = find_spec(PACKAGE)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     folder = str(Path(spec.origin).parent / "model")
     network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), network.eval()

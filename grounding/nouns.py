@@ -61,8 +61,7 @@ class NounGraph:
     def _known(self, place: int, noun: str, vocabulary: Vocabulary) -> list[str]:
         """The known lemma of a synset that most training photos have; none where no lemma is known.
 
-        A lemma counts where the synset is its most frequent visible sense: a "set" of singers is not what the word "set"
-        was learned from.
+        A lemma counts where the synset is its most frequent visible sense: "set" is rarely said of singers.
         """
         known = [
             lemma

@@ -116,5 +116,8 @@ class Understanding:
 
 
 def _is_word(text: str) -> bool:
-    """Whether a text consists of words: of letters, spaces, hyphens and apostrophes."""
-    return all(character.isalpha() or character in " -'’" for character in text) and any(map(str.isalpha, text))
+    """Whether a text consists of words, each of letters, hyphens and apostrophes, and with a letter at least."""
+    return all(
+        any(map(str.isalpha, word)) and all(character.isalpha() or character in "-'’" for character in word)
+        for word in text.split(" ")
+    )

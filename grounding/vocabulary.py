@@ -55,7 +55,7 @@ class Vocabulary:
         return max((word.count(" ") + 1 for word in self.units), default=1)
 
     def divide(self, words: Sequence[Word]) -> Iterator[tuple[Sequence[Word], str | None]]:
-        """Divide the words of a phrase into parts: a known word or compound with its text, or an unknown word with None.
+        """Divide the words of a phrase into known words, each with its text, and unknown ones, each with None.
 
         Neighbours that form a known compound are one part, the longest that there is.
         """

@@ -10,6 +10,7 @@ from grounding.devices import find_device
 from grounding.maps import PhraseWords, WordAttention, match_words, phrase_map, phrase_reached
 from grounding.models import Classifier
 from grounding.phrases import noun_phrases
+from grounding.understanding import Understanding
 from grounding.vocabulary import Vocabulary
 
 WORDS = {"man": (0,), "red": (1,), "shirt": (2,), "dog": (3,)}
