@@ -262,7 +262,9 @@ def _from_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     phrases = row["phrases"]
     if phrases is None:
         return dict(row)
-    named = [{**phrase, "understood": {one["word"]: one["known"] for one in phrase["understood"]}} for phrase in phrases]
+    named = [
+        {**phrase, "understood": {one["word"]: one["known"] for one in phrase["understood"]}} for phrase in phrases
+    ]
     return {**row, "phrases": named}
 
 
