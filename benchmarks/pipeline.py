@@ -50,9 +50,10 @@ from grounding.batch.run import Archive, ground_archive
 from grounding.config import GrounderSettings, compose_grounder
 from grounding.files import write_file
 from grounding.images import load_image
+from grounding.inputs import CaptionedPhoto, ReadPhoto
 from grounding.maps import WordAttention
 from grounding.phrases import whole_phrase
-from grounding.pipeline import CaptionedPhoto, Grounder, ReadPhoto
+from grounding.pipeline import Grounder
 
 PARTS = ("stages", "archive", "peers", "growth")
 SIZE = (300, 400)  # of photos for GoogLeNet, (height, width)

@@ -15,10 +15,11 @@ from eval.flickr30k import AnnotatedPhoto, load_photo
 from eval.records import Instance, Prediction, Predictions, group_entities
 from eval.result import Timing
 from grounding.digests import digest
+from grounding.inputs import propose_regions
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
 from grounding.peaks import peak
 from grounding.phrases import whole_phrase
-from grounding.pipeline import Grounder, propose_regions
+from grounding.pipeline import Grounder
 from grounding.records import Phrase, Regions, Word
 from grounding.scoring import rank_regions
 from grounding.vocabulary import Vocabulary

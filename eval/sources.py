@@ -14,7 +14,8 @@ from eval.predictions import read_predictions
 from eval.records import Instance, Prediction, Predictions
 from grounding.config import plain_settings
 from grounding.digests import digest
-from grounding.pipeline import Grounder, propose_regions
+from grounding.inputs import propose_regions
+from grounding.pipeline import Grounder
 from grounding.scoring import AreaExponents
 
 log = logging.getLogger("eval")

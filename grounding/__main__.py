@@ -5,7 +5,6 @@
 """
 
 import logging
-import sys
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from grounding.command_line import attempt, free_texts, run_command
+from grounding.completion import take_verb
 from grounding.config import CONFIG_DIR, GroundSettings, grounder_settings
 from grounding.examples import example_photos
 from grounding.files import json_bytes, png_bytes, unused_names, write_file
@@ -31,15 +31,14 @@ PHOTOS_ON_SHEET = 12  # at most that are also shown together in one picture
 
 def main() -> None:
     """The command line."""
-    if sys.argv[1:2] == ["explain"]:
+    verb = take_verb("explain", "compare")
+    if verb == "explain":
         from grounding.explanation import command_line as explanation
 
-        del sys.argv[1]
         explanation.main()
-    elif sys.argv[1:2] == ["compare"]:
+    elif verb == "compare":
         from grounding.comparison import command_line as comparison
 
-        del sys.argv[1]
         comparison.main()
     else:
         run_command(run, "ground_settings", GroundSettings)

@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
+from grounding.completion import LINE, completable, is_completing
 from grounding.config import settings_error
 from grounding.messages import printable
 from grounding.quoting import quote_free_text
@@ -26,13 +28,21 @@ def run_command(run: Callable[[], None], settings_name: str, settings_type: type
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors in settings instead of printing them
     sys.argv[1:] = quote_free_text(sys.argv[1:])
+    if is_completing():
+        os.environ[LINE] = completable(os.environ[LINE])
     register_settings(settings_name, settings_type)
     try:
         run()
         if not all(_outcomes):
             sys.exit(1)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        sys.exit(f"error: {settings_error(error)}")
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        sys.exit(1 if is_completing() else f"error: {settings_error(error)}")  # no message between what is typed
+    except OSError as error:  # `attempt` reports those of the command itself
+        place = "the folder of the run" if error.filename is None else Path(error.filename).absolute()
+        sys.exit(
+            f"error: {printable(place)}: {error.strerror or error}; "
+            "work in a folder that you can write to, or name one with hydra.run.dir=FOLDER"
+        )
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         _exit_interrupted()

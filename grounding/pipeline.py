@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-import torch
 from torch import Tensor
 
 from grounding.config import GrounderSettings, build_part, choose_model, compose_grounder
 from grounding.devices import take_one_core
 from grounding.images import ImageSource, load_image
+from grounding.inputs import CaptionedPhoto, Captions, Proposer, ReadPhoto, read_photo, read_texts
 from grounding.maps import PhraseWords, WordAttention, WordMaps, match_words, phrase_map, phrase_reached
-from grounding.phrases import noun_phrases, whole_phrase
 from grounding.probability import Calibrated, Chances, find_calibrated
 from grounding.processes import cores, in_threads
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
@@ -25,18 +24,10 @@ from grounding.scoring import AreaExponents, Scoring, rank_regions
 from grounding.understanding import Understanding
 from grounding.zero_shot import Detection, Labels, detect
 
-Captions = str | Sequence[str]
 Result = TypeVar("Result")
 
 PHOTOS_AT_ONCE = 8  # photos that go through the network together on a GPU, and that are read at the same time
 UNCALIBRATED = "with these settings there is no calibrated probability (docs/scores.md)"
-
-
-class Proposer(Protocol):
-    """A method that proposes regions in a photo, whatever the words."""
-
-    def __call__(self, image: Tensor) -> Regions:
-        """Regions of a photo (3, H, W) in [0, 1], best first; `Segments` where the method knows outlines."""
 
 
 class Grounder:
@@ -204,14 +195,14 @@ class Grounder:
 
     def _read(
         self, source: ImageSource, texts: tuple[tuple[str, ...], tuple[Phrase, ...]] | Exception
-    ) -> "CaptionedPhoto | Exception":
+    ) -> CaptionedPhoto | Exception:
         """Read a photo and propose regions in it; its pixels at full size are freed when this returns."""
         if isinstance(texts, Exception):
             return texts
         photo = _attempt(lambda: read_photo(load_image(source), self.attention.prepare, self.propose))
         return photo if isinstance(photo, Exception) else CaptionedPhoto(photo, *texts)
 
-    def ground_read(self, photos: Iterable["CaptionedPhoto | Exception"]) -> Iterator[Grounding | Exception]:
+    def ground_read(self, photos: Iterable[CaptionedPhoto | Exception]) -> Iterator[Grounding | Exception]:
         """Ground phrases in photos that are read, one result after the other, in the order of the photos.
 
         On a CPU each photo has one core, so that its result depends neither on other photos nor on the number of cores.
@@ -227,7 +218,18 @@ class Grounder:
         for results in in_threads(self._ground_together, groups, threads=threads, start=take_one_core):
             yield from results
 
-    def _ground_together(self, photos: Sequence["CaptionedPhoto | Exception"]) -> list[Grounding | Exception]:
+    def ground_photo(self, photo: CaptionedPhoto) -> Grounding:
+        """Ground phrases in a single photo that is read; it has all cores.
+
+        Raises:
+            ValueError: attention is not a number.
+        """
+        (result,) = self._ground_together([photo])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _ground_together(self, photos: Sequence[CaptionedPhoto | Exception]) -> list[Grounding | Exception]:
         """Ground the captions of some photos; where one fails, each is tried alone."""
         try:
             readable = [photo for photo in photos if isinstance(photo, CaptionedPhoto)]
@@ -241,11 +243,11 @@ class Grounder:
                 return [error]
             return [result for photo in photos for result in self._ground_together([photo])]
 
-    def _match(self, photo: "CaptionedPhoto") -> list[PhraseWords]:
+    def _match(self, photo: CaptionedPhoto) -> list[PhraseWords]:
         with_clothing = self.scoring.clothing_weight > 0
         return match_words(photo.phrases, photo.captions, self.understanding, with_clothing=with_clothing)
 
-    def _ground(self, captioned: "CaptionedPhoto", words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
+    def _ground(self, captioned: CaptionedPhoto, words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
         ranked: dict[PhraseWords, _Ranked] = {}  # phrases of equal words are scored once
         units = None if self.calibrated is None else self.calibrated.presence(captioned.photo.prepared)
         grounded = []
@@ -271,7 +273,7 @@ class Grounder:
             )
         return Grounding(captioned.captions, captioned.photo.size, tuple(grounded))
 
-    def _rank(self, photo: "ReadPhoto", words: PhraseWords, word_maps: WordMaps, units: Tensor | None) -> "_Ranked":
+    def _rank(self, photo: ReadPhoto, words: PhraseWords, word_maps: WordMaps, units: Tensor | None) -> "_Ranked":
         """The attention map of a phrase, and the regions ranked by it."""
         attention = phrase_map(word_maps.maps, words, clothing_weight=self.scoring.clothing_weight)
         exponent = self.scoring.area_exponents.for_phrase(words.kind, photo.proposals)
@@ -295,53 +297,6 @@ class _Ranked:
     regions: Regions  # best first
     reached: float | None
     chances: Chances
-
-
-@dataclass(frozen=True, eq=False)
-class ReadPhoto:
-    """A photo that has been read, at the size that the network takes, with the regions proposed in it."""
-
-    size: tuple[int, int]  # (height, width) in pixels
-    prepared: Tensor  # (3, h, w), as the network takes it
-    proposals: Regions
-
-
-@dataclass(frozen=True, eq=False)
-class CaptionedPhoto:
-    """A photo that has been read, and the phrases to ground in it."""
-
-    photo: ReadPhoto
-    captions: tuple[str, ...]
-    phrases: tuple[Phrase, ...]
-
-
-def read_photo(image: Tensor, prepare: Callable[[Tensor], Tensor], propose: Proposer) -> ReadPhoto:
-    """Prepare a photo (3, H, W) in [0, 1] for the network, and propose regions in it."""
-    size = (image.shape[1], image.shape[2])
-    return ReadPhoto(size, prepared=prepare(image), proposals=propose_regions(image, propose))
-
-
-def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], tuple[Phrase, ...]]:
-    """Read the captions of a photo and their noun phrases. Phrases given as such count as captions of their own.
-
-    Raises:
-        ValueError: there is no caption, or one is not text.
-    """
-    if not isinstance(texts, str | list | tuple):
-        raise ValueError(f"captions are text or lists of texts, got {type(texts).__name__}")
-    captions = (texts,) if isinstance(texts, str) else tuple(texts)
-    if not captions:
-        raise ValueError(f"no {'phrase' if are_phrases else 'caption'} for the image")
-    if are_phrases:
-        return captions, tuple(whole_phrase(text, index=index) for index, text in enumerate(captions))
-    return captions, tuple(phrase for index, text in enumerate(captions) for phrase in noun_phrases(text, index=index))
-
-
-def propose_regions(image: Tensor, propose: Proposer) -> Regions:
-    """Propose regions in a photo (3, H, W); where the method finds none, the whole photo is the only region."""
-    proposals = propose(image)
-    height, width = image.shape[-2:]
-    return proposals if len(proposals) else Regions(torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1))
 
 
 def _attempt(make: Callable[[], Result]) -> Result | Exception:

@@ -284,3 +284,33 @@ def test_photos_that_are_noise_are_drawn_too(ground, tmp_path):
     assert failures == 0
     with Image.open(files["tiny.png"]) as picture:
         assert picture.width == 960
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ground att", "attention. attention="),
+        ('"my tools/bin/ground" attention=cm', "attention=cmwp attention=cmwp_star"),
+        ('ground image="my cat.jpg" caption="A dog, wet (and happy)" scoring.cou', "scoring.count="),
+        ("ground image=dog.jpg explain=1 scoring.cou", ""),
+        ("ground explain image=cat.jpg cl", "classes."),
+        ("ground compare alp", "alpha="),
+        ("ground caption='A dog, wet (an", "attention="),
+        ("ground --he", "attention="),
+    ],
+)
+def test_a_shell_completes_settings_after_any_text(run_main, monkeypatch, line, found):
+    monkeypatch.setenv("COMP_LINE", line)
+    _, printed = run_main("-sc", "query=bash")
+    assert found in printed
+    assert "error" not in printed
+    assert found or not printed.strip()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(run_main, tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("a file where the folder of runs should be")
+    monkeypatch.chdir(tmp_path)
+    code, printed = run_main()
+    assert code == 1
+    assert printed.startswith(f"error: {tmp_path}/runs")
+    assert printed.strip().endswith("hydra.run.dir=FOLDER")

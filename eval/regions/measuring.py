@@ -18,9 +18,10 @@ from eval.regions.photos import LabelledPhotos, Size
 from eval.words import is_hit
 from grounding.digests import digest
 from grounding.images import load_image, stretch
+from grounding.inputs import propose_regions
 from grounding.kinds import kind_of
 from grounding.peaks import peak
-from grounding.pipeline import Grounder, propose_regions
+from grounding.pipeline import Grounder
 from grounding.records import Regions
 from grounding.scoring import Scoring, rank_regions
 

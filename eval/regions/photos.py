@@ -27,6 +27,7 @@ ADE20K_NAMES = (
     *("traffic light", "bulletin board", "conveyer belt", "arcade machine", "crt screen", "dirt track"),
     "chest of drawers",
 )
+SUBJECTS = Path(__file__).resolve().parents[1] / "subjects.json"  # boxes of 90 photos of things, drawn by the project
 OBJECTS = ("clear", "all", "single")  # see `choose_objects`
 
 
@@ -198,8 +199,8 @@ def clothing_photos(path: str) -> LabelledPhotos:
     return _masked_photos("clothing", folder, kept)
 
 
-def boxed_photos(path: str, boxes: str) -> LabelledPhotos:
-    """Read photos of a folder with boxes in a JSON file, which names the data.
+def boxed_photos(path: str, boxes: str | None) -> LabelledPhotos:
+    """Read photos of a folder with boxes in a JSON file, which names the data; without a file, those of `SUBJECTS`.
 
     The file has the form ``{"photos": {"a.jpg": {"phrase": "a can", "width": 640, "height": 480, "box": [x1, y1, x2,
     y2]}, …}}``.
@@ -207,7 +208,7 @@ def boxed_photos(path: str, boxes: str) -> LabelledPhotos:
     Raises:
         ValueError: a photo is missing, or the file is malformed.
     """
-    folder, file = Path(path).expanduser(), Path(boxes).expanduser()
+    folder, file = Path(path).expanduser(), SUBJECTS if boxes is None else Path(boxes).expanduser()
     try:
         photos = [
             ObjectPhoto(

@@ -29,7 +29,7 @@ ABOUT = {
     "COCO train2017 subset": "the 98 of 100 photos of train2017 that have objects, with their masks; the ranker of "
     "MCG, which takes no part here, learned from the same photos",
     "subjects": "photos of single things on tables, floors and lawns, of at most 640 pixels (Google's DreamBooth set, "
-    "CC BY 4.0, photographers on Unsplash), each with one box that the project drew by eye, benchmarks/subjects.json",
+    "CC BY 4.0, photographers on Unsplash), each with one box that the project drew by eye, eval/subjects.json",
 }
 BOX_HEADS = ("R@1", "R@5", "R@10", "R@1, IoU .75", "mean IoU", *(error.replace("_", " ") for error in ERRORS))
 

@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from grounding.images import decode, load_image
+from grounding.inputs import CaptionedPhoto, Proposer, read_photo, read_texts
 from grounding.messages import describe_failure, one_line, printable
-from grounding.pipeline import CaptionedPhoto, Grounder, Proposer, read_photo, read_texts
+from grounding.pipeline import Grounder
 from grounding.records import Grounding
 
 Id = int | str

@@ -19,8 +19,9 @@ from grounding.config import GrounderSettings, build_part
 from grounding.devices import take_one_core
 from grounding.digests import digest
 from grounding.files import png_bytes, write_file
+from grounding.inputs import CaptionedPhoto, ReadPhoto
 from grounding.models import Preparation
-from grounding.pipeline import CaptionedPhoto, Grounder, ReadPhoto
+from grounding.pipeline import Grounder
 from grounding.processes import cores, in_processes, in_threads
 from grounding.records import Grounding, Regions
 

@@ -1,7 +1,7 @@
 """Captions grounded in photos by the methods that the page offers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from grounding.config import build_part, compose_grounder
 from grounding.demo.limits import Limits, check_caption, read_upload
 from grounding.draw import fit
 from grounding.images import decode, load_image
+from grounding.inputs import CaptionedPhoto, Proposer, ReadPhoto, read_photo, read_texts
 from grounding.maps import WordAttention
-from grounding.pipeline import Grounder, Proposer, ReadPhoto, Scoring, read_photo, read_texts
+from grounding.pipeline import Grounder
+from grounding.probability import find_calibrated
 from grounding.records import Grounding
-from grounding.scoring import AreaExponents
+from grounding.scoring import AreaExponents, Scoring
 
 PHOTOS_REMEMBERED = 8  # whose regions are not proposed again when only the caption, the method or γ changes
 LONGEST_SIDE = 1024  # pixels of a photo as the page shows it
@@ -104,19 +106,25 @@ class Answerer:
         """
         if choices.method not in self.settings or choices.proposals not in self._proposals:
             raise ValueError(f"the page does not offer {choices.method} with {choices.proposals}")
-        scoring = self._scoring(choices)
         seen = self._see(read_upload(path, name, self.limits), name, choices.proposals)
         text = check_caption(caption, self.limits)
-        grounder = Grounder(self._attention(choices.method), self._proposer(choices.proposals), scoring)
-        grounding = grounder.ground_photo(seen.read, *read_texts(text, are_phrases=False))
+        grounder = self._grounder(choices)
+        grounding = grounder.ground_photo(CaptionedPhoto(seen.read, *read_texts(text, are_phrases=False)))
         return Answer(name, seen.shown, grounding, choices)
 
-    def _scoring(self, choices: Choices) -> Scoring:
-        chosen = self.settings[choices.method]
-        exponents = AreaExponents(**chosen.area_exponents, by_kind=chosen.area_exponent_by_kind)
-        if choices.area_exponent is not None:
-            exponents = AreaExponents(choices.area_exponent, choices.area_exponent)
-        return Scoring(exponents, chosen.overlap, chosen.count, chosen.clothing_weight)
+    def _grounder(self, choices: Choices) -> Grounder:
+        chosen = replace(self.settings[choices.method], proposals=self._proposals[choices.proposals])
+        if (exponent := choices.area_exponent) is not None:
+            exponents = {"segments": exponent, "boxes": exponent}
+            chosen = replace(chosen, area_exponents=exponents, area_exponent_by_kind={})
+        attention, proposer = self._attention(choices.method), self._proposer(choices.proposals)
+        scoring = Scoring(
+            AreaExponents(**chosen.area_exponents, by_kind=chosen.area_exponent_by_kind),
+            chosen.overlap,
+            chosen.count,
+            chosen.clothing_weight,
+        )
+        return Grounder(attention, proposer, scoring, find_calibrated(attention, chosen, chosen.proposals))
 
     def _look(self, content: bytes, name: str, proposals: str) -> SeenPhoto:
         photo = decode(content, name=name)
