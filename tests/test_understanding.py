@@ -98,6 +98,14 @@ def test_a_word_known_only_as_a_noun_is_no_other_spelling_of_an_adjective():
     assert Understanding(vocabulary, "spelling").match([Word("grey", True)]).known == ("gray",)
 
 
+def test_a_compound_gives_way_to_a_known_word_in_it():
+    steering_wheel = [Word("steering", True), Word("wheel", True)]
+    understanding = Understanding(Vocabulary({"wheel": (0,), "device": (1,)}, 2), "wordnet")
+    assert understanding.match(steering_wheel).known == ("wheel",)
+    understanding = Understanding(Vocabulary({"device": (1,)}, 2), "wordnet")
+    assert understanding.match(steering_wheel).understood == {"steering wheel": ("device",)}
+
+
 def test_levels_are_checked():
     with pytest.raises(
         ValueError, match=r"^scoring\.understand must be exact, spelling, wordnet or embeddings, got 'all'$"
