@@ -83,12 +83,17 @@ class Understanding:
     def _understand(self, words: Sequence[Word]) -> tuple[Sequence[Word], tuple[str, ...]]:
         """Understand the first of some words, which is unknown, or the longest compound that starts with it.
 
+        A compound that is read by its meaning has no known word: of a "steering wheel", the wheel says more than that
+        it is a device.
+
         Returns:
             The word or the words of the compound, and the known words that they are understood as, maybe none.
         """
         for by_meaning in (False, True):
             for length in range(min(LONGEST_COMPOUND, len(words)), 0, -1):
                 part = words[:length]
+                if by_meaning and self.vocabulary.match(part)[0]:
+                    continue
                 meant = self._lookup(" ".join(word.lemma for word in part), part[-1].is_noun, by_meaning)
                 if meant:
                     return part, meant

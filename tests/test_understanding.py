@@ -27,7 +27,8 @@ READ_AS = {
     # pet names
     "a doggie": ("dog", ""), "two doggies": ("two doggy", ""), "a piglet": ("pig", ""),
     # kinds of things
-    "an astronaut": ("person", ""), "a plumber": ("worker", ""), "a black fedora": ("black hat", ""), "a zeppelin": ("airship", ""),
+    "an astronaut": ("person", ""), "a plumber": ("worker", ""), "a black fedora": ("black hat", ""),
+    "a zeppelin": ("airship", ""),
     "a gazebo": ("building", ""), "a unicyclist": ("rider", ""), "a policewoman": ("policeman", ""),
     "a bagpipe": ("wind instrument", ""), "an anorak": ("parka", ""), "a scalpel": ("knife", ""),
     "a tugboat": ("tug", ""), "a dinghy": ("rowboat", ""), "a hatchback": ("car", ""), "a catwalk": ("platform", ""),
@@ -95,6 +96,14 @@ def test_a_word_known_only_as_a_noun_is_no_other_spelling_of_an_adjective():
     vocabulary = Vocabulary({"gray": (0,)}, 1, frozenset({"gray"}))
     assert Understanding(vocabulary, "spelling").match([Word("grey", False)]).known == ()
     assert Understanding(vocabulary, "spelling").match([Word("grey", True)]).known == ("gray",)
+
+
+def test_a_compound_gives_way_to_a_known_word_in_it():
+    steering_wheel = [Word("steering", True), Word("wheel", True)]
+    understanding = Understanding(Vocabulary({"wheel": (0,), "device": (1,)}, 2), "wordnet")
+    assert understanding.match(steering_wheel).known == ("wheel",)
+    understanding = Understanding(Vocabulary({"device": (1,)}, 2), "wordnet")
+    assert understanding.match(steering_wheel).understood == {"steering wheel": ("device",)}
 
 
 def test_levels_are_checked():
