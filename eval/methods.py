@@ -86,6 +86,8 @@ def open_method(settings: Any, choices: Mapping[str, str | None], overrides: Seq
         "area_exponent_by_kind": built.area_exponent_by_kind,
         "overlap": built.overlap,
         "clothing_weight": built.clothing_weight,
+        # Left out where it is the usual one, so that results and γ of before are found again.
+        **({} if built.understand == "exact" else {"understand": built.understand}),
     }
     return Method(
         grounder=grounder,
@@ -128,6 +130,8 @@ def _differences(settings: Any, built: GrounderSettings, model: str) -> list[str
     differences = [] if model == DEFAULT_MODEL else [model]
     if built.clothing_weight != usual.get("clothing_weight", 0.0):
         differences.append(f"clothing {built.clothing_weight:g}")
+    if built.understand != "exact":
+        differences.append(f"unknown words by {built.understand}")
     if built.area_exponent_by_kind != usual.get("area_exponent_by_kind", {}):
         changes = ", ".join(f"{kind} {value:+g}" for kind, value in built.area_exponent_by_kind.items())
         differences.append(f"γ of {changes}" if changes else "one γ for all kinds")

@@ -159,12 +159,10 @@ def instance_words(photo: AnnotatedPhoto, instances: Sequence[Instance], grounde
         for sentence, caption in enumerate(photo.sentences)
         for phrase in caption.phrases
     ]
-    found = match_words(
-        marked, captions, grounder.attention.vocabulary, with_clothing=grounder.scoring.clothing_weight > 0
-    )
+    found = match_words(marked, captions, grounder.understanding, with_clothing=grounder.scoring.clothing_weight > 0)
     by_place = {(phrase.caption, phrase.span): words for phrase, words in zip(marked, found, strict=True)}
     words = [by_place[instance.sentence, instance.span] for instance in instances]
-    return [replace(each, skipped=()) for each in words]  # which do not matter
+    return [replace(each, skipped=(), understood=()) for each in words]  # which do not matter
 
 
 def attend_phrases(attention: WordAttention, image: Tensor, texts: Sequence[str]) -> list[Tensor | None]:

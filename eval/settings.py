@@ -12,6 +12,7 @@ class EvalScoringSettings:
     area_exponent_by_kind: Any  # what kinds of things add to γ; None for that of the attention option
     overlap: float
     clothing_weight: float | None
+    understand: str = "exact"  # how far to go for unknown words, one of `grounding.understanding.LEVELS`
 
 
 @dataclass

@@ -191,11 +191,12 @@ def _table(path: Path, grounding: "Grounding") -> Any:
     from grounding.draw import colour_of
 
     table = Table(title=Text(path.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("phrase", "best box (x1 y1 x2 y2)", "score", "probability", "words not known"):
+    for column in ("phrase", "best box (x1 y1 x2 y2)", "score", "probability", "words not known", "understood as"):
         table.add_column(column, overflow="fold")
     for index, phrase in enumerate(grounding.phrases):
         corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
         score = f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess"
+        understood = "; ".join(f"{word}: {', '.join(known)}" for word, known in phrase.understood.items())
         probability = "" if phrase.probability is None else f"{phrase.probability:.2f}"
         style = f"{colour_of(index)} strike" if phrase.is_rejected else colour_of(index)
         name = Text(phrase.text, style)
@@ -205,9 +206,10 @@ def _table(path: Path, grounding: "Grounding") -> Any:
             score,
             probability,
             Text(", ".join(phrase.skipped_words)),
+            Text(understood),
         )
     if not grounding.phrases:
-        table.add_row(Text("no noun phrase in the caption"), "", "", "")
+        table.add_row(Text("no noun phrase in the caption"), "", "", "", "", "")
     return table
 
 

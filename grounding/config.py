@@ -26,6 +26,7 @@ class ScoringSettings:
     clothing_weight: float | None  # None for that of the attention option
     least_probability: float
     least_presence: float
+    understand: str  # how far to go for unknown words, one of `grounding.understanding.LEVELS`
 
 
 @dataclass
@@ -203,6 +204,7 @@ class GrounderSettings:
     clothing_weight: float
     least_probability: float
     least_presence: float
+    understand: str  # how far to go for unknown words
     device: str
 
 
@@ -230,6 +232,7 @@ def grounder_settings(settings: Any) -> GrounderSettings:
         clothing_weight=chosen.get("clothing_weight", 0.0) if clothing_weight is None else clothing_weight,
         least_probability=scoring.get("least_probability", 0.0),
         least_presence=scoring.get("least_presence", 0.0),
+        understand=scoring.get("understand", "exact"),
         device=settings.device,
     )
 

@@ -267,12 +267,12 @@ def draw_rows(tiles: Sequence[Image.Image], columns: int) -> list[Image.Image]:
 
 
 def _note(phrase: GroundedPhrase) -> str:
-    skipped = f"unknown: {', '.join(phrase.skipped_words)}" if phrase.skipped_words else ""
     if phrase.is_rejected:
         return f"rejected: {phrase.presence:.0%} there, {phrase.probability:.0%} right"
-    if phrase.is_attended:
-        return skipped or "all words known"
-    return skipped or "no words to look for"
+    notes = [f"{word} read as {', '.join(known)}" for word, known in phrase.understood.items()]
+    if phrase.skipped_words:
+        notes.append(f"unknown: {', '.join(phrase.skipped_words)}")
+    return "; ".join(notes) or ("all words known" if phrase.is_attended else "no words to look for")
 
 
 def _shorten(text: str, width: int, size: int) -> str:

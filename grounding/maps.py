@@ -13,6 +13,7 @@ from grounding.kinds import kind_of
 from grounding.models import Classifier
 from grounding.phrases import clothing_phrases
 from grounding.records import Phrase
+from grounding.understanding import Understanding
 from grounding.vocabulary import Vocabulary
 
 
@@ -31,6 +32,7 @@ class PhraseWords:
     skipped: tuple[str, ...] = ()
     clothing: tuple[str, ...] = ()  # known words of the phrase that names the clothing of this one
     kind: str | None = None  # of the thing that the phrase means, see `grounding.kinds`
+    understood: tuple[tuple[str, tuple[str, ...]], ...] = ()  # unknown words, each with known ones that stand for it
 
     @property
     def attended(self) -> tuple[str, ...]:
@@ -113,23 +115,27 @@ class WordAttention:
 
 
 def match_words(
-    phrases: Sequence[Phrase], captions: Sequence[str], vocabulary: Vocabulary, *, with_clothing: bool
+    phrases: Sequence[Phrase], captions: Sequence[str], understanding: Understanding, *, with_clothing: bool
 ) -> list[PhraseWords]:
     """Match the words of each phrase and, if asked for, those of the phrase that names its clothing; find its kind.
 
     Args:
         phrases: the noun phrases of the captions, in order.
         captions: texts that the phrases' spans refer to.
-        vocabulary: the words that the classifier knows.
+        understanding: matches words with those that the classifier knows.
         with_clothing: whether to match the words of clothing, too (see `clothing_phrases`).
     """
-    matches = [vocabulary.match(phrase.words) for phrase in phrases]
+    matches = [understanding.match(phrase.words) for phrase in phrases]
     worn = clothing_phrases(phrases, captions) if with_clothing else [None] * len(phrases)
     return [
         PhraseWords(
-            known, skipped, () if clothing is None else vocabulary.match(clothing.words)[0], kind_of(phrase.words)
+            known=matched.known,
+            skipped=matched.skipped,
+            clothing=() if clothing is None else understanding.match(clothing.words).known,
+            kind=kind_of(phrase.words),
+            understood=tuple(matched.understood.items()),
         )
-        for phrase, (known, skipped), clothing in zip(phrases, matches, worn, strict=True)
+        for phrase, matched, clothing in zip(phrases, matches, worn, strict=True)
     ]
 
 

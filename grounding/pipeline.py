@@ -21,6 +21,7 @@ from grounding.probability import Calibrated, Chances, find_calibrated
 from grounding.processes import cores, in_threads
 from grounding.records import GroundedPhrase, Grounding, Phrase, Regions
 from grounding.scoring import AreaExponents, Scoring, rank_regions
+from grounding.understanding import Understanding
 from grounding.zero_shot import Detection, Labels, detect
 
 Result = TypeVar("Result")
@@ -39,7 +40,8 @@ class Grounder:
         calibrated: the calibration of probabilities for these very parts; None where they have none.
 
     Raises:
-        ValueError: phrases may be rejected, but there is no calibration.
+        ValueError: phrases may be rejected, but there is no calibration; or unknown words cannot be understood as the
+            settings say.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Grounder:
         self.scoring = scoring
         self.settings: dict[str, Any] | None = None  # plain values, if the grounder was built from settings
         self.calibrated = calibrated
+        self.understanding = Understanding(attention.vocabulary, scoring.understand)
 
     @staticmethod
     def load(model: str | Path | None = None, *settings: str) -> "Grounder":
@@ -88,6 +91,7 @@ class Grounder:
                 overlap=settings.overlap,
                 count=settings.count,
                 clothing_weight=settings.clothing_weight,
+                understand=settings.understand,
                 least_probability=settings.least_probability,
                 least_presence=settings.least_presence,
             ),
@@ -241,7 +245,7 @@ class Grounder:
 
     def _match(self, photo: CaptionedPhoto) -> list[PhraseWords]:
         with_clothing = self.scoring.clothing_weight > 0
-        return match_words(photo.phrases, photo.captions, self.attention.vocabulary, with_clothing=with_clothing)
+        return match_words(photo.phrases, photo.captions, self.understanding, with_clothing=with_clothing)
 
     def _ground(self, captioned: CaptionedPhoto, words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
         ranked: dict[PhraseWords, _Ranked] = {}  # phrases of equal words are scored once
@@ -258,6 +262,7 @@ class Grounder:
                     caption=phrase.caption,
                     words=words.known,
                     skipped_words=words.skipped,
+                    understood=dict(words.understood),
                     regions=found.regions,
                     attention=found.attention,
                     reached=found.reached,

@@ -36,7 +36,7 @@ EVIDENCE = (
     "agreement",  # mean IoU of the next regions with the best one
     "spread",  # entropy of the attention, 1 where it is the same everywhere
     "reached",  # logarithm of the share of the winning probability that reached the layer
-    "skipped",  # number of words that the model does not know
+    "skipped",  # number of words that the model does not know, even if it understands them
     "being",  # 1 where the phrase is of this kind, as for the next two
     "part",
     "scene",
@@ -138,7 +138,7 @@ def measure_evidence(
         log_odds: for each known word, that the photo shows it (see `grounding.presence`).
         reached: the share of the winning probability that reached the layer; None where it is not measured.
     """
-    evidence = dict.fromkeys(EVIDENCE, 0.0) | {"skipped": float(len(words.skipped))}
+    evidence = dict.fromkeys(EVIDENCE, 0.0) | {"skipped": float(len(words.skipped) + len(words.understood))}
     if words.kind in evidence:
         evidence[words.kind] = 1.0
     if attention is None or not attention.any():

@@ -1,7 +1,7 @@
 """Records that stages hand on. Boxes are float xyxy in pixels of the original photo, x2 and y2 exclusive."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,8 @@ class GroundedPhrase:
     text: str
     span: tuple[int, int]  # start and end in the caption, in characters, end exclusive
     caption: int  # index among the captions of the photo
-    words: tuple[str, ...]  # words that the model knows
-    skipped_words: tuple[str, ...]  # words that the model does not know
+    words: tuple[str, ...]  # words that the model knows, those among them that stand for unknown ones
+    skipped_words: tuple[str, ...]  # words that the model neither knows nor understands
     regions: Regions  # best first: by attention, or in the order of the proposals where no word is known
     attention: Tensor | None  # (h, w), non-negative, of the whole photo; None where no word is known
     # The share of the winning probability that reached the layer, in [0, 1], averaged over the words; None where the
@@ -123,6 +123,8 @@ class GroundedPhrase:
     probability: float | None = None  # that the first region is right, given that the photo shows the phrase
     presence: float | None = None  # that the photo shows the phrase, where every second one is of another photo
     is_rejected: bool = False  # whether one of them is below ``scoring.least_probability`` or ``least_presence``
+    # The words that the model does not know, each with the known ones by which it was understood.
+    understood: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_attended(self) -> bool:
@@ -166,6 +168,7 @@ class Grounding:
                     "caption": phrase.caption,
                     "words": list(phrase.words),
                     "skipped_words": list(phrase.skipped_words),
+                    "understood": {word: list(known) for word, known in phrase.understood.items()},
                     "ranked_by": "attention" if phrase.is_attended else "proposals",
                     "reached": phrase.reached,
                     "probability": phrase.probability,

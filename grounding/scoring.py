@@ -66,6 +66,7 @@ class Scoring:
         count: the greatest number of regions that a phrase keeps.
         clothing_weight: weight of the map of a phrase's clothing ("a man in a red shirt") relative to that of its own
             words; 0 for none, as in the paper.
+        understand: how far to go for words that the model does not know, one of `grounding.understanding.LEVELS`.
         least_probability: a phrase whose best box is less probably right than this is rejected; 0 rejects none.
         least_presence: a phrase that the photo shows less probably than this is rejected; 0 rejects none.
 
@@ -77,6 +78,7 @@ class Scoring:
     overlap: float = 0.7
     count: int = 10
     clothing_weight: float = 0.0
+    understand: str = "exact"
     least_probability: float = 0.0
     least_presence: float = 0.0
 

@@ -1,6 +1,6 @@
 """Vocabularies: the words that a classifier knows, and the output units that each word means."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,30 +54,34 @@ class Vocabulary:
         """Number of words in the longest compound."""
         return max((word.count(" ") + 1 for word in self.units), default=1)
 
-    def match(self, words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Divide the words of a phrase into known and unknown ones, each once, in the order of the phrase.
+    def divide(self, words: Sequence[Word]) -> Iterator[tuple[Sequence[Word], str | None]]:
+        """Divide the words of a phrase into known words, each with its text, and unknown ones, each with None.
 
-        Neighbours that form a known compound count as one word.
-
-        >>> vocabulary = Vocabulary({"fire truck": (0,), "red": (1,)}, size=2)
-        >>> vocabulary.match([Word("big", False), Word("red", False), Word("fire", True), Word("truck", True)])
-        (('red', 'fire truck'), ('big',))
+        Neighbours that form a known compound are one part, the longest that there is.
         """
-        known: list[str] = []
-        skipped: list[str] = []
         start = 0
         while start < len(words):
             for length in range(min(self._longest, len(words) - start), 0, -1):
                 part = words[start : start + length]
                 text = " ".join(word.lemma for word in part)
                 if text in self.units and (part[-1].is_noun or text not in self.nouns):
-                    known.append(text)
-                    start += length
+                    yield part, text
                     break
             else:
-                skipped.append(words[start].lemma)
-                start += 1
-        return tuple(dict.fromkeys(known)), tuple(dict.fromkeys(skipped))
+                part = words[start : start + 1]
+                yield part, None
+            start += len(part)
+
+    def match(self, words: Sequence[Word]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The known and the unknown words of a phrase, each once, in the order of the phrase.
+
+        >>> vocabulary = Vocabulary({"fire truck": (0,), "red": (1,)}, size=2)
+        >>> vocabulary.match([Word("big", False), Word("red", False), Word("fire", True), Word("truck", True)])
+        (('red', 'fire truck'), ('big',))
+        """
+        parts = list(self.divide(words))
+        known = dict.fromkeys(text for _, text in parts if text is not None)
+        return tuple(known), tuple(dict.fromkeys(part[0].lemma for part, text in parts if text is None))
 
     def prior(self, word: str) -> Tensor:
         """The prior distribution P(A0) of a known word, uniform over its units; (size,) float32, with sum 1.

@@ -19,7 +19,7 @@ from pyarrow import dataset, parquet
 from grounding.batch import ground_batch
 from grounding.batch.cluster import Cluster, GroundBatch, Place, count_errors, ground_on_cluster, read_ids
 from grounding.batch.command import ground_data
-from grounding.batch.parts import schema
+from grounding.batch.parts import as_columns, schema
 from grounding.batch.run import fingerprint
 from grounding.config import compose_grounder
 from grounding.quoting import quote_free_text
@@ -69,7 +69,9 @@ def test_places_that_cannot_be_read_are_one_line(tmp_path):
 def expected_answers(grounder, archive):
     """The answers of the batch function without Ray, by id."""
     rows = [row | {"image": str(archive.parent / row["image"])} for row in parquet.read_table(archive).to_pylist()]
-    answers = pa.Table.from_pylist(ground_batch(grounder, rows), schema=schema(has_text_ids=False))
+    answers = pa.Table.from_pylist(
+        list(map(as_columns, ground_batch(grounder, rows))), schema=schema(has_text_ids=False)
+    )
     return sorted(answers.to_pylist(), key=lambda answer: answer["id"])
 
 

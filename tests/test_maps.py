@@ -10,6 +10,7 @@ from grounding.devices import find_device
 from grounding.maps import PhraseWords, WordAttention, match_words, phrase_map, phrase_reached
 from grounding.models import Classifier
 from grounding.phrases import noun_phrases
+from grounding.understanding import Understanding
 from grounding.vocabulary import Vocabulary
 
 WORDS = {"man": (0,), "red": (1,), "shirt": (2,), "dog": (3,)}
@@ -36,11 +37,11 @@ def attention():
 def test_the_words_of_a_phrase_and_of_its_clothing_are_found():
     phrases = noun_phrases(CAPTION)
     vocabulary = Vocabulary(WORDS, 4)
-    man, shirt, dog = match_words(phrases, [CAPTION], vocabulary, with_clothing=True)
+    man, shirt, dog = match_words(phrases, [CAPTION], Understanding(vocabulary), with_clothing=True)
     assert man == PhraseWords(("man",), (), ("red", "shirt"), "being")
     assert shirt.clothing == dog.clothing == ()
     assert man.attended == ("man", "red", "shirt")
-    assert match_words(phrases, [CAPTION], vocabulary, with_clothing=False)[0].clothing == ()
+    assert match_words(phrases, [CAPTION], Understanding(vocabulary), with_clothing=False)[0].clothing == ()
 
 
 @given(st.integers(0, 999))

@@ -19,6 +19,7 @@ from grounding.pipeline import Grounder
 from grounding.presence import Presence
 from grounding.probability import EVIDENCE_REGIONS, measure_evidence
 from grounding.records import Phrase, Regions
+from grounding.understanding import Understanding
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def _unpack(
     tensors: dict[str, Tensor], place: int, text: str, photo: AnnotatedPhoto, presence: Presence
 ) -> tuple[Regions, float, dict[str, float]]:
     """The regions of a phrase, the mass of its map and its evidence, from the tensors that `_answer` made."""
-    (words,) = match_words([_parsed(text)], [text], presence.classifier.vocabulary, with_clothing=False)
+    (words,) = match_words([_parsed(text)], [text], Understanding(presence.classifier.vocabulary), with_clothing=False)
     regions = Regions(tensors[f"boxes_{place}"], tensors[f"scores_{place}"])
     attention, reached = tensors.get(f"attention_{place}"), tensors.get(f"reached_{place}")
     odds = [presence.log_odds(tensors["units"], word) for word in words.known]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from grounding.batch.parts import schema
+from grounding.batch.parts import as_columns, schema
 from grounding.batch.reading import resolve_image
 from grounding.batch.rows import TEXTS, ground_batch
 from grounding.batch.run import Progress, fingerprint, used_settings
@@ -169,7 +169,9 @@ class GroundBatch:
         import pyarrow as pa
 
         rows = [row | {"image": resolve_image(row.get("image"), self._folder)} for row in table.to_pylist()]
-        return pa.Table.from_pylist(ground_batch(self._grounder, rows), schema=schema(has_text_ids=False))
+        return pa.Table.from_pylist(
+            list(map(as_columns, ground_batch(self._grounder, rows))), schema=schema(has_text_ids=False)
+        )
 
 
 def _cause(error: BaseException) -> str:

@@ -199,6 +199,7 @@ def schema(*, has_text_ids: bool) -> Any:
             ("caption", pa.int32()),
             ("words", pa.list_(pa.string())),
             ("skipped_words", pa.list_(pa.string())),
+            ("understood", pa.list_(pa.struct([("word", pa.string()), ("known", pa.list_(pa.string()))]))),
             ("ranked_by", pa.string()),
             ("reached", pa.float32()),
             ("probability", pa.float32()),
@@ -235,9 +236,36 @@ def read_answers(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with parquet.ParquetFile(path) as table:
             for batch in table.iter_batches(batch_size=64):
-                yield from batch.to_pylist()
+                yield from map(_from_columns, batch.to_pylist())
     except ArrowException as error:
         raise ValueError(f"{path}: cannot be read: {one_line(error)}") from None
+
+
+def as_columns(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as a row of `schema`: ``understood`` becomes a list, because many readers of Parquet know no mappings.
+
+    >>> as_columns({"phrases": [{"understood": {"astronaut": ["person"]}}]})
+    {'phrases': [{'understood': [{'word': 'astronaut', 'known': ['person']}]}]}
+    """
+    phrases = answer.get("phrases")
+    if phrases is None:
+        return dict(answer)
+    listed = [
+        {**phrase, "understood": [{"word": word, "known": known} for word, known in phrase["understood"].items()]}
+        for phrase in phrases
+    ]
+    return {**answer, "phrases": listed}
+
+
+def _from_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of which `as_columns` made a row."""
+    phrases = row["phrases"]
+    if phrases is None:
+        return dict(row)
+    named = [
+        {**phrase, "understood": {one["word"]: one["known"] for one in phrase["understood"]}} for phrase in phrases
+    ]
+    return {**row, "phrases": named}
 
 
 def _as_parquet(answers: Sequence[Mapping[str, Any]]) -> bytes:
@@ -246,7 +274,7 @@ def _as_parquet(answers: Sequence[Mapping[str, Any]]) -> bytes:
 
     has_text_ids = any(isinstance(answer["id"], str) for answer in answers)
     buffer = pa.BufferOutputStream()
-    rows = [{**answer, "id": str(answer["id"]) if has_text_ids else answer["id"]} for answer in answers]
+    rows = [{**as_columns(answer), "id": str(answer["id"]) if has_text_ids else answer["id"]} for answer in answers]
     table = pa.Table.from_pylist(rows, schema=schema(has_text_ids=has_text_ids))
     parquet.write_table(table, buffer, compression="zstd")
     return bytes(buffer.getvalue())

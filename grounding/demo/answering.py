@@ -123,6 +123,7 @@ class Answerer:
             chosen.overlap,
             chosen.count,
             chosen.clothing_weight,
+            chosen.understand,
         )
         return Grounder(attention, proposer, scoring, find_calibrated(attention, chosen, chosen.proposals))
 

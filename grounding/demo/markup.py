@@ -20,6 +20,7 @@ from grounding.records import GroundedPhrase
 FINEST = 200  # cells of a map's longer side, as it is sent; the browser enlarges it further
 BOXES = 3  # of a phrase that is pointed at
 THUMBNAIL = 160  # pixels
+HEADS = ("Phrase", "Best box (x1 y1 x2 y2)", "Score", "Words not known", "Understood as")  # of the table
 
 
 def answer_markup(answer: Answer) -> str:
@@ -138,14 +139,16 @@ def _label(phrase: GroundedPhrase, index: int, size: tuple[int, int]) -> str:
 
 def _table(answer: Answer) -> str:
     rows = "".join(_row(phrase, index) for index, phrase in enumerate(answer.grounding.phrases))
-    heads = "".join(f"<th>{head}</th>" for head in ("Phrase", "Best box (x1 y1 x2 y2)", "Score", "Words not known"))
+    heads = "".join(f"<th>{head}</th>" for head in HEADS)
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _row(phrase: GroundedPhrase, index: int) -> str:
     corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
     score = f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess"
-    cells = (f'<span class="dot"></span>{escape(phrase.text)}', corners, score, escape(", ".join(phrase.skipped_words)))
+    understood = "; ".join(f"{word}: {', '.join(known)}" for word, known in phrase.understood.items())
+    texts = (", ".join(phrase.skipped_words), understood)
+    cells = (f'<span class="dot"></span>{escape(phrase.text)}', corners, score, *map(escape, texts))
     return (
         f'<tr data-phrase="{index}" style="--hue: {colour_of(index)}">'
         + "".join(f"<td>{cell}</td>" for cell in cells)
