@@ -195,7 +195,7 @@ def test_any_failure_is_a_message(answerer, photo, caplog, monkeypatch):
 
     assert 'class="answer"' in ask({"path": str(photo), "orig_name": "cup.jpg"})
     assert 'class="message"' in ask(None)
-    monkeypatch.setattr(answerer, "_scoring", lambda choices: {}["secret"])
+    monkeypatch.setattr(answerer, "_grounder", lambda choices: {}["secret"])
     assert ask({"path": str(photo)}) == message_markup(
         "Something went wrong with this photo or caption; the terminal says what"
     )
