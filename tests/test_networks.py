@@ -63,23 +63,23 @@ def check_maps(method, classifier, shapes):
         assert maps.any() or method is CAM  # whose unit may count against every cell
 
 
-@with_models()
+@with_models(slow={"vgg16"})
 def test_centre(model):
     check_maps(Centre, model[1], SIZES)
 
 
 @pytest.mark.parametrize("method", [Grad, Deconv])
-@with_models(slow={"vgg16", "cnn_s"})
+@with_models(slow={"vgg16", "cnn_s", "resnet50"})
 def test_gradients(model, method):
     check_maps(method, model[1], SIZES)
 
 
-@with_models(slow={"vgg16", "cnn_s", "resnet50", "caffe_googlenet"})
+@with_models(slow=CELLS.keys() - {"efficientnet_lite2_imagenet"})
 def test_relevance(model):
     check_maps(LRP, model[1], SIZES)
 
 
-@with_models()
+@with_models(slow={"vgg16"})
 def test_class_activation_maps_where_there_is_a_global_average(model):
     name, classifier = model
     cells = CELLS[name][1]
