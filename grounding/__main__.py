@@ -191,25 +191,20 @@ def _table(path: Path, grounding: "Grounding") -> Any:
     from grounding.draw import colour_of
 
     table = Table(title=Text(path.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("phrase", "best box (x1 y1 x2 y2)", "score", "probability", "words not known", "understood as"):
+    for column in ("phrase", "best box: x1 y1 x2 y2", "score", "probability", "unknown words"):
         table.add_column(column, overflow="fold")
     for index, phrase in enumerate(grounding.phrases):
         corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
-        score = f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess"
-        understood = "; ".join(f"{word}: {', '.join(known)}" for word, known in phrase.understood.items())
-        probability = "" if phrase.probability is None else f"{phrase.probability:.2f}"
-        style = f"{colour_of(index)} strike" if phrase.is_rejected else colour_of(index)
-        name = Text(phrase.text, style)
+        understood = [f"{word} as {', '.join(known)}" for word, known in phrase.understood.items()]
         table.add_row(
-            name,
+            Text(phrase.text, f"{colour_of(index)} strike" if phrase.is_rejected else colour_of(index)),
             "rejected" if phrase.is_rejected else corners,
-            score,
-            probability,
-            Text(", ".join(phrase.skipped_words)),
-            Text(understood),
+            f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess",
+            "" if phrase.probability is None else f"{phrase.probability:.2f}",
+            Text("; ".join([*phrase.skipped_words, *understood])),
         )
     if not grounding.phrases:
-        table.add_row(Text("no noun phrase in the caption"), "", "", "", "", "")
+        table.add_row(Text("no noun phrase in the caption"), "", "", "", "")
     return table
 
 

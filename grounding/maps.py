@@ -47,6 +47,7 @@ class WordMaps:
     maps: dict[str, Tensor] = field(default_factory=dict)  # (h, w) float32, non-negative, by word
     # Share of each word's winning probability that reached the layer, in [0, 1]; empty for methods without it.
     reached: dict[str, float] = field(default_factory=dict)
+    last_map: Tensor | None = None  # of the photo, see `Attended`
 
 
 class WordAttention:
@@ -98,6 +99,7 @@ class WordAttention:
                 found[index] = WordMaps(
                     maps=dict(zip(distinct[index], attended.maps.float().cpu(), strict=True)),
                     reached=dict(zip(distinct[index], reached, strict=bool(reached))),
+                    last_map=attended.last_map,
                 )
         return found
 

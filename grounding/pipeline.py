@@ -249,7 +249,8 @@ class Grounder:
 
     def _ground(self, captioned: CaptionedPhoto, words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
         ranked: dict[PhraseWords, _Ranked] = {}  # phrases of equal words are scored once
-        units = None if self.calibrated is None else self.calibrated.presence(captioned.photo.prepared)
+        prepared = captioned.photo.prepared
+        units = None if self.calibrated is None else self.calibrated.presence(prepared, word_maps.last_map)
         grounded = []
         for phrase, words in zip(captioned.phrases, words_of, strict=True):
             if words not in ranked:

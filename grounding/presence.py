@@ -3,8 +3,10 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from grounding.attention.activation_map import network_above
+from grounding.attention.places import find_last_map
 from grounding.attention.precision import full_precision
 from grounding.attention.trace import trace_network
 from grounding.models import Classifier
@@ -27,21 +29,25 @@ class Presence:
     def __init__(self, classifier: Classifier, device: torch.device) -> None:
         self.classifier = classifier
         self._device = device
-        at_places = classifier.pooling.kind != "average"
-        self._network = trace_network(classifier.network.to(device), window=1 if at_places else None).module
+        network, window = classifier.network.to(device), 1 if classifier.pooling.kind != "average" else None
+        self._network = trace_network(network, window=window).module
+        self._head = _find_head(network, window)
 
     @torch.inference_mode()
-    def __call__(self, prepared: Tensor) -> Tensor:
+    def __call__(self, prepared: Tensor, last_map: Tensor | None = None) -> Tensor:
         """The probability of each output unit in a photo, (units,) float64 on the CPU.
 
         Labels have a probability each; those of exclusive classes sum to 1 (see `Classifier`).
 
         Args:
             prepared: (3, h, w), the photo as the network takes it.
+            last_map: what attention has seen of this photo (see `Attended`), so that the network runs from there on.
         """
-        images = prepared[None].to(self._device, memory_format=torch.channels_last)
         with full_precision(self._device.type):
-            responses = self._network(images)
+            if last_map is not None and self._head is not None:
+                responses = self._head(last_map[None])
+            else:
+                responses = self._network(prepared[None].to(self._device, memory_format=torch.channels_last))
         responses = responses.reshape(*responses.shape[:2], *(responses.shape[2:] or (1, 1)))
         pooling, labels = self.classifier.pooling, self.classifier.labels
         (pooled,) = pool_responses(responses.double(), pooling.kind, pooling.sharpness, labels)
@@ -58,3 +64,11 @@ class Presence:
         found = max(float(classes.sum()), float(labels.max()) if len(labels) else 0.0)
         found = min(max(found, LEAST), 1 - LEAST)
         return math.log(found / (1 - found))
+
+
+def _find_head(network: nn.Module, window: int | None) -> nn.Module | None:
+    """The part of a network above its last map; None where it has none."""
+    last_map = find_last_map(trace_network(network, window=None))
+    trace = trace_network(network, window=window)
+    nodes = {node.name: node for node in trace.module.graph.nodes}
+    return None if last_map is None or last_map.name not in nodes else network_above(nodes[last_map.name], trace)

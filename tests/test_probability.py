@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from small_flickr30k import propose_boxes, small_classifier
 
 from grounding import Grounder
-from grounding.attention import ExcitationBackprop
+from grounding.attention import ExcitationBackprop, Mixture
 from grounding.maps import PhraseWords, WordAttention
 from grounding.models import Pooling
 from grounding.pooling import log_mean_exp
@@ -112,6 +113,22 @@ def test_presence_is_the_classifier_as_it_was_trained():
     at_places = replace(classifier, pooling=Pooling("lse", 2.0), exclusive=3)
     expected = torch.cat([log_mean_exp(places[:, :5], 2.0)[0].sigmoid(), places[:, 5:].mean((2, 3))[0].softmax(0)])
     torch.testing.assert_close(Presence(at_places, torch.device("cpu"))(prepared).float(), expected)
+
+
+@pytest.mark.parametrize("pooling", [Pooling(), Pooling("lse", 2.0)])
+def test_presence_is_the_same_from_what_attention_has_seen(pooling):
+    classifier = replace(small_classifier(), pooling=pooling)
+    presence = Presence(classifier, torch.device("cpu"))
+    prepared = classifier.prepare(torch.rand(3, 40, 60))
+    for scales in ({"whole": 1.0, "fine": 1.5}, {"fine": 1.5}):
+        parts = dict.fromkeys(scales, partial(ExcitationBackprop, signed="clamp"))
+        attend = Mixture(classifier.network, classifier.layer, parts=parts, scales=scales)
+        (attended,) = attend.attend_with_mass(prepared[None], [torch.tensor([0, 3])])
+        assert (attended.last_map is not None) == ("whole" in scales)
+        if attended.last_map is not None:
+            assert attended.last_map.shape[0] == classifier.network[-1].in_features
+            seen = presence(torch.zeros_like(prepared), attended.last_map)  # the photo itself is not looked at again
+            torch.testing.assert_close(seen, presence(prepared), rtol=0, atol=1e-6)
 
 
 def test_log_odds_of_a_word():

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -86,6 +88,15 @@ def test_every_package_is_packaged():
         "grounding.weights",
         "proposals.weights",
     }
+
+
+def test_no_command_imports_what_is_slow_before_it_knows_its_settings():
+    """So that ``--help`` and completion in a shell answer at once."""
+    commands = [module_name(path) for path in SOURCES if path.name == "__main__.py"]
+    slow = {"torch", "spacy", "numba", "cv2", "skimage", "scipy", "matplotlib", "gradio", "onnx", "pandas", "pyarrow"}
+    code = f"import {', '.join(commands)}, sys; print({slow} & sys.modules.keys() or 'none')"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "none"
 
 
 def anchors(page):

@@ -113,6 +113,19 @@ def _no_cam(reason: str) -> str:
     return f"CAM needs a linear classifier right above a global average pooling, but {reason}: choose attention=cmwp"
 
 
+def network_above(node: fx.Node, trace: Trace) -> fx.GraphModule:
+    """Cut off the traced network below one of its nodes, whose value it then takes."""
+    graph = trace.module.graph
+    image = next(other for other in graph.nodes if other.op == "placeholder")
+    with graph.inserting_before(node):
+        node.replace_all_uses_with(graph.placeholder("value"))
+    graph.eliminate_dead_code()
+    graph.erase_node(image)
+    trace.module.delete_all_unused_submodules()
+    trace.module.recompile()
+    return trace.module
+
+
 def network_up_to(node: fx.Node, trace: Trace) -> fx.GraphModule:
     """Cut off the traced network above one of its nodes, whose value it then returns."""
     output = next(other for other in trace.module.graph.nodes if other.op == "output")

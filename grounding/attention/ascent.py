@@ -26,6 +26,7 @@ class Photos:
 
     signals: list[Tensor]  # of each photo, the top-down signal of its words over units and positions (K_b, units, h, w)
     responses: Tensor  # of the units (B, units, h, w)
+    last_map: Tensor | None = None  # what is averaged below the classifier (B, C, h, w), if there is such a map
     activations: dict[fx.Node, Tensor] = field(default_factory=dict)
     ratios: dict[fx.Node, Tensor] = field(default_factory=dict)  # R = activation / normaliser
     winners: dict[fx.Node, Tensor] = field(default_factory=dict)  # of max pooling: places in the map below (`flat`)

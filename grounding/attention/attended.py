@@ -16,10 +16,13 @@ class Attended:
         reached: (K,), the share of each word's winning probability that arrives at the layer where attention stops,
             from 0 to 1; the rest is lost at neurons that nothing excites (see docs/attention.md). None where the method
             knows no winning probability.
+        last_map: (C, h', w'), what the network averages below its classifier, of the photo at its own size; None where
+            the network has no such map, or the method has not kept it.
     """
 
     maps: Tensor
     reached: Tensor | None
+    last_map: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 3 or (self.reached is not None and self.reached.shape != self.maps.shape[:1]):

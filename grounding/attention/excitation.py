@@ -21,7 +21,7 @@ from grounding.attention.children import find_children
 from grounding.attention.circuit import Signed, derive_circuit
 from grounding.attention.descent import Descent, deal_out
 from grounding.attention.links import Circuit, Excitation, Flattening
-from grounding.attention.places import Place, check_place, last_map
+from grounding.attention.places import Place, check_place, find_last_map, last_map
 from grounding.attention.precision import full_precision
 from grounding.attention.signals import (
     Confidence,
@@ -120,6 +120,7 @@ class ExcitationBackprop:
             trace = trace_network(network, window=window)
             self.network = trace.module if normalised else trace.module.double()
             self.layer = layer if at == "layer" else last_map(trace).name
+            self._last_map = find_last_map(trace)
             self.circuit = derive_circuit(trace, self.layer, signed=signed)
             self._children = find_children(self.circuit, scaled_up=normalised)
 
@@ -149,8 +150,11 @@ class ExcitationBackprop:
         """
         if not self.normalised:
             return [Attended(maps, None) for maps in self(images, targets)]
-        maps, reached = self._attend(images, targets, with_mass=True)
-        return [Attended(self._finished(attention), mass) for attention, mass in zip(maps, reached, strict=True)]
+        maps, reached, last_maps = self._attend(images, targets, with_mass=True)
+        return [
+            Attended(self._finished(attention), mass, last_map)
+            for attention, mass, last_map in zip(maps, reached, last_maps, strict=True)
+        ]
 
     def unclipped(self, images: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
         """Maps as those of `__call__`, but before negative values are clipped; these are linear in the prior."""
@@ -164,17 +168,17 @@ class ExcitationBackprop:
     @torch.no_grad()
     def _attend(
         self, images: Tensor, targets: Sequence[Tensor], *, with_mass: bool = False
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """The unclipped maps and, if asked for, the probability that reached the layer."""
+    ) -> tuple[list[Tensor], list[Tensor], Sequence[Tensor | None]]:
+        """The unclipped maps; if asked for, the probability that reached the layer; and each photo's last map."""
         check_call(images, targets)
         if len(images) == 0:
-            return [], []
+            return [], [], []
         with full_precision(device_type(self.network)):
             photos = self.look(images, targets)
             reached = reached_mass(self.circuit, self._children, photos) if with_mass else []
             maps = self._descend(photos)
         check_finite([*maps, *reached])
-        return maps, reached
+        return maps, reached, [None] * len(images) if photos.last_map is None else list(photos.last_map)
 
     def look(self, images: Tensor, targets: Sequence[Tensor]) -> Photos:
         """Run the network, and compute bottom up everything that is the same for all words.
@@ -211,7 +215,8 @@ class ExcitationBackprop:
     def _values(self, images: Tensor) -> dict[fx.Node, Tensor]:
         """Run the network, and return the values of all neurons of the circuit, as maps."""
         circuit = self.circuit
-        recorder = Recorder(self.network, {*circuit.neurons, circuit.units})
+        kept = {*circuit.neurons, circuit.units} | ({self._last_map} if self._last_map else set())
+        recorder = Recorder(self.network, kept)
         output = recorder.run(as_input(images, self.network))
         if recorder.values[circuit.layer].ndim != 4:
             raise ValueError(f"layer {self.layer!r} is a vector, not a map: choose one below the pooling")
@@ -224,7 +229,7 @@ class ExcitationBackprop:
         """Compute bottom up what words share, from the network's values, the units asked for, and priors over them."""
         responses = values[self.circuit.units][:, units]
         signals = [spread(p, r, self.confidence) for p, r in zip(priors, responses, strict=True)]
-        photos = Photos(signals, responses)
+        photos = Photos(signals, responses, None if self._last_map is None else values[self._last_map])
         ascent = Ascent(
             self.circuit,
             self._children,

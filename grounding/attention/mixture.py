@@ -77,7 +77,8 @@ class Mixture:
                 answers.append(attend.attend_with_mass(photos, targets))
             else:
                 answers.append([Attended(maps, None) for maps in attend(photos, targets)])
-        return [_mean(parts) for parts in zip(*answers, strict=True)]
+        is_whole = [scale == 1.0 for scale in self.scales.values()]  # whether a part sees the photo at its own size
+        return [_mean(parts, is_whole) for parts in zip(*answers, strict=True)]
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:
@@ -87,10 +88,15 @@ def _resized(images: Tensor, scale: float) -> Tensor:
     return interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def _mean(parts: Sequence[Attended]) -> Attended:
+def _mean(parts: Sequence[Attended], is_whole: Sequence[bool]) -> Attended:
     """The mean of the parts' maps of one photo, at the greatest of their resolutions, and of what reached them."""
     masses = [part.reached for part in parts if part.reached is not None]
-    return Attended(_mean_map([part.maps for part in parts]), torch.stack(masses).mean(0) if masses else None)
+    last_maps = [part.last_map for part, whole in zip(parts, is_whole, strict=True) if whole]
+    return Attended(
+        _mean_map([part.maps for part in parts]),
+        torch.stack(masses).mean(0) if masses else None,
+        next((each for each in last_maps if each is not None), None),
+    )
 
 
 def _mean_map(maps: Sequence[Tensor]) -> Tensor:

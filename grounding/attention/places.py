@@ -32,6 +32,14 @@ def last_map(trace: Trace) -> fx.Node:
         ) from None
 
 
+def find_last_map(trace: Trace) -> fx.Node | None:
+    """The result of `last_map`; None where the network has no such pooling."""
+    try:
+        return last_map(trace)
+    except ValueError:
+        return None
+
+
 def place_of(trace: Trace, layer: str, at: Place) -> fx.Node:
     """The node whose value a place names, the image for ``pixels``.
 
