@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import grounding.processes
-from grounding.devices import take_one_core
 from grounding.processes import cores, in_processes, in_threads
 
 
@@ -133,17 +131,3 @@ def test_an_error_of_a_thread_is_raised_when_its_result_is_due():
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
-
-
-def test_a_thread_that_takes_one_core_leaves_others_theirs():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        both = threading.Barrier(2, timeout=60)
-        inside = list(
-            in_threads(lambda _: both.wait() * 0 + torch.get_num_threads(), range(4), threads=2, start=take_one_core)
-        )
-        later = list(in_threads(lambda _: torch.get_num_threads(), range(2), threads=1))
-        assert (inside, later, torch.get_num_threads()) == ([1] * 4, [2] * 2, 2)
-    finally:
-        torch.set_num_threads(before)

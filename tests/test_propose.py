@@ -233,6 +233,7 @@ def test_another_device_is_no_other_setting(tmp_path, photos):
     assert len(Stored(tmp_path / "o.h5")) == 3
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(photos):
     names = ["a.png", "b.png", "more/c.png"]
     work = Work({"_target_": "proposers.Mean"}, photos, None)

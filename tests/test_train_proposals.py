@@ -103,6 +103,7 @@ def test_run_lengths_of_another_size_are_refused():
         crowd.mask((3, 3))
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_of_edges_ends_with_the_same_weights(bsds, tmp_path, monkeypatch):
     monkeypatch.setattr(train.edges, "SAVE_EVERY", 2)
     whole = load_file(train_edges(str(bsds), str(tmp_path / "whole.safetensors"), training=FEW))

@@ -78,6 +78,7 @@ def test_a_label_that_is_given_twice_is_answered_twice(small, photos):
     assert small(photos[0], candidate_labels=["a dog", "a dog"], threshold=0.0) == once * 2
 
 
+@pytest.mark.slow
 def test_five_hundred_labels(small, photos):
     labels = [f"{word} {number}" for number in range(100) for word in WORDS[:5]]
     answers = small(photos[1], candidate_labels=labels, threshold=0.0)
