@@ -35,10 +35,10 @@ from eval.records import Prediction
 from eval.words import is_hit
 from grounding import Grounder
 from grounding.files import write_file
+from grounding.inputs import propose_regions
 from grounding.maps import PhraseWords, phrase_map
 from grounding.peaks import peak
 from grounding.phrases import whole_phrase
-from grounding.pipeline import propose_regions
 from grounding.scoring import rank_regions
 from grounding.understanding import Understanding
 from grounding.vocabulary import Vocabulary

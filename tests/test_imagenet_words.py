@@ -8,6 +8,7 @@ NOUNS = Nouns(
         "animal": ("1",), "dog": ("9", "2"), "beagle": ("3",), "pug": ("4",), "crane": ("5", "7"), "bird": ("6",),
         "rare": ("8", "9", "2"),
     },
+    counted={},
     lemmas={
         "1": ("animal",), "2": ("dog", "rare"), "3": ("beagle",), "4": ("pug",), "5": ("crane",), "6": ("bird",),
         "7": ("crane",),

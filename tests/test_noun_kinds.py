@@ -30,6 +30,7 @@ def small_wordnet():
     senses["area"] = ["idea"] * 4 + ["area"]
     return Nouns(
         senses={lemma: tuple(synsets) for lemma, synsets in senses.items()},
+        counted={},
         lemmas={synset: lemmas for synset, (lemmas, _, _) in SYNSETS.items()},
         hypernyms={synset: () if above is None else (above,) for synset, (_, above, _) in SYNSETS.items()},
         files={synset: file for synset, (_, _, file) in SYNSETS.items()},
@@ -70,6 +71,7 @@ def test_the_files_of_wordnet_are_read(tmp_path):
     )
     nouns = read_nouns(tmp_path)
     assert nouns.senses == {"hot dog": ("00000002", "00000001")}
+    assert nouns.counted == {"hot dog": 1}
     assert nouns.lemmas["00000002"] == ("hot dog", "Frank")
     assert nouns.hypernyms == {"00000002": ("00000001",), "00000001": ()}
     assert nouns.files == {"00000002": "food", "00000001": "food"}

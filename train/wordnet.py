@@ -17,6 +17,7 @@ class Nouns:
     """WordNet's nouns; a synset's name is its offset, eight digits."""
 
     senses: dict[str, tuple[str, ...]]  # lemma, in lower case -> synsets, the most frequent sense first
+    counted: dict[str, int]  # lemma -> number of its first senses whose frequency is known; others are in any order
     lemmas: dict[str, tuple[str, ...]]  # synset -> lemmas; names begin with a capital
     hypernyms: dict[str, tuple[str, ...]]  # synset -> the more general synsets
     files: dict[str, str]  # synset -> one of FILES
@@ -29,9 +30,11 @@ def read_nouns(folder: Path) -> Nouns:
         OSError: a file is missing.
     """
     senses = {}
+    counted = {}
     for fields in _lines(folder / "index.noun"):
         lemma, synsets = fields[0], int(fields[2])
         senses[_plain(lemma).lower()] = tuple(fields[-synsets:])
+        counted[_plain(lemma).lower()] = int(fields[-synsets - 1])
     lemmas = {}
     hypernyms = {}
     files = {}
@@ -42,7 +45,7 @@ def read_nouns(folder: Path) -> Nouns:
         pointers = fields[5 + 2 * count : 5 + 2 * count + 4 * int(fields[4 + 2 * count])]
         kinds = zip(pointers[::4], pointers[1::4], strict=True)
         hypernyms[fields[0]] = tuple(synset for kind, synset in kinds if kind in ("@", "@i"))
-    return Nouns(senses, lemmas, hypernyms, files)
+    return Nouns(senses, counted, lemmas, hypernyms, files)
 
 
 def ancestors(synset: str, nouns: Nouns) -> Iterator[str]:
