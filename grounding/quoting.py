@@ -4,11 +4,11 @@ import re
 
 # Settings that take any text and may be given several times.
 FREE_TEXT = ("image", "caption", "phrases", "classes", "methods")
-# Settings whose value is one path, or one list of names with commas. In a sweep, Hydra splits them at commas.
+# Settings whose value is one path or text, or one list of names with commas. In a sweep, Hydra splits them at commas.
 PATHS = (
     "export",
     *("output", "results", "tables", "regions", "readme", "predictions", "proposals.path"),
-    *("model.checkpoint", "model.weights_path", "pointing.difficult", "dominant.held_out"),
+    *("model.checkpoint", "model.weights_path", "model.template", "pointing.difficult", "dominant.held_out"),
     *(
         f"{group}.{name}"
         for group in ("data", "validation")

@@ -153,6 +153,7 @@ def test_layer_window_and_size_of_every_model_are_pinned():
         "module": (None, None, 224),
         "resnet50": ("layer3", 7, 300),
         "squeezenet1_1": ("features.5", 7, 300),
+        "open_clip": ("layer3", 7, 300),
         "timm": (None, 7, 300),
         "torchvision": (None, 7, 300),
         "vgg16": ("features.23", 7, 300),
