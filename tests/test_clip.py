@@ -14,6 +14,7 @@ from torch import nn
 if find_spec("open_clip") is None:
     pytest.skip('needs pip install "phrase-grounding[open_clip]"', allow_module_level=True)
 import open_clip
+from command_settings import QUICK
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -246,7 +247,7 @@ def test_the_command_line_runs_with_random_weights(tmp_path, examples):
     settings = ["model=open_clip", "model.weights=null", "model.words=[cat,red cup]", "model.template=one {}, seen"]
     texts = [f"image={tmp_path}/cat.jpg", "caption=A cat beside a red cup and a tree", "scoring.understand=exact"]
     run = subprocess.run(
-        [sys.executable, "-m", "grounding", *settings, *texts, f"hydra.run.dir={tmp_path}/out"],
+        [sys.executable, "-m", "grounding", *settings, *QUICK, *texts, f"hydra.run.dir={tmp_path}/out"],
         cwd=ROOT,
         capture_output=True,
         text=True,
