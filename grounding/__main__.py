@@ -191,14 +191,14 @@ def _table(path: Path, grounding: "Grounding") -> Any:
     from grounding.draw import colour_of
 
     table = Table(title=Text(path.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("phrase", "best box: x1 y1 x2 y2", "score", "probability", "unknown words"):
+    for column in ("phrase", "best box", "score", "probability", "unknown words"):
         table.add_column(column, overflow="fold")
     for index, phrase in enumerate(grounding.phrases):
         corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
         understood = [f"{word} as {', '.join(known)}" for word, known in phrase.understood.items()]
         table.add_row(
             Text(phrase.text, f"{colour_of(index)} strike" if phrase.is_rejected else colour_of(index)),
-            "rejected" if phrase.is_rejected else corners,
+            f"rejected: {phrase.presence:.0%} there" if phrase.is_rejected else corners,
             f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess",
             "" if phrase.probability is None else f"{phrase.probability:.2f}",
             Text("; ".join([*phrase.skipped_words, *understood])),

@@ -118,7 +118,11 @@ class DemoSettings:
 
 def settings_error(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf as one line, without their hints for developers."""
-    message = str(error).split("\nConfig search path")[0].split("\n    full_key")[0].split("\nSet the environment")[0]
+    message = str(error)
+    if error.__cause__ is not None and message.startswith("Error merging override"):  # the reason is in its cause
+        message += f": {error.__cause__}"
+    for hint in ("\nConfig search path", "\n    full_key", "\nSet the environment"):
+        message = message.split(hint)[0]
     return " ".join(message.split())
 
 

@@ -56,7 +56,9 @@ def read_texts(texts: Captions, *, are_phrases: bool) -> tuple[tuple[str, ...], 
     if not captions:
         raise ValueError(f"no {'phrase' if are_phrases else 'caption'} for the image")
     if are_phrases:
-        return captions, tuple(whole_phrase(text, index=index) for index, text in enumerate(captions))
+        return captions, tuple(
+            whole_phrase(text, index=index, names_a_thing=True) for index, text in enumerate(captions)
+        )
     return captions, tuple(phrase for index, text in enumerate(captions) for phrase in noun_phrases(text, index=index))
 
 

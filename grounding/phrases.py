@@ -59,14 +59,25 @@ def phrases_of(doc: "Doc", *, index: int = 0) -> tuple[Phrase, ...]:
     return tuple(Phrase(chunk.text, (chunk.start_char, chunk.end_char), index, _words(chunk)) for chunk in chunks)
 
 
-def whole_phrase(text: str, *, index: int = 0) -> Phrase:
-    """A phrase that the caller gives instead of a caption; its text is its caption.
+def whole_phrase(text: str, *, index: int = 0, names_a_thing: bool = False) -> Phrase:
+    """A phrase that is given instead of a caption; its text is its caption.
+
+    Args:
+        text: the phrase.
+        index: its place among those of its photo.
+        names_a_thing: whether a phrase in which the parser finds no noun, such as the label "kitten" or "fork", is read
+            as with an article before it.
 
     Raises:
         ValueError: the phrase is empty or not text.
+
+    >>> [whole_phrase("fork", names_a_thing=choice).words[0].is_noun for choice in (False, True)]
+    [False, True]
     """
-    doc = _parsed(text, "phrase")
-    return Phrase(text, (0, len(text)), index, _words(doc))
+    words = _words(_parsed(text, "phrase"))
+    if names_a_thing and not any(word.is_noun for word in words):
+        words = _words(_parsed(f"the {text}", "phrase"))
+    return Phrase(text, (0, len(text)), index, words)
 
 
 def clothing_phrases(phrases: Sequence[Phrase], captions: Sequence[str]) -> list[Phrase | None]:

@@ -115,7 +115,7 @@ class Grounder:
         images: "ImageSource | Sequence[ImageSource]",
         *,
         candidate_labels: Labels | Sequence[Labels],
-        threshold: float = 0.1,
+        threshold: float | None = None,
         top_k: int | None = None,
     ) -> list[Detection] | list[list[Detection]]: ...
 
@@ -126,7 +126,7 @@ class Grounder:
         *,
         phrases: Sequence[Sequence[str]] | None = None,
         candidate_labels: Labels | Sequence[Labels] | None = None,
-        threshold: float = 0.1,
+        threshold: float | None = None,
         top_k: int | None = None,
     ) -> list[Grounding] | list[Detection] | list[list[Detection]]:
         """Ground captions in photos.
@@ -151,9 +151,11 @@ class Grounder:
                 lambda photos, labels: self(photos, phrases=labels),
                 images,
                 candidate_labels,
-                threshold=threshold,
+                threshold=0.1 if threshold is None else threshold,
                 top_k=top_k,
             )
+        if threshold is not None or top_k is not None:
+            raise ValueError("threshold and top_k are for candidate_labels; see scoring.least_probability and count")
         if isinstance(images, str | Path) or isinstance(captions, str) or isinstance(phrases, str):
             raise ValueError("images, captions and phrases are lists, one entry for each image")
         count = len(captions if captions is not None else phrases or [])

@@ -29,7 +29,7 @@ class Comparer:
     """
 
     def __init__(self, methods: Sequence[Method], phrases: Sequence[str], *, device: str = "auto") -> None:
-        self.phrases = [whole_phrase(text) for text in phrases]
+        self.phrases = [whole_phrase(text, names_a_thing=True) for text in phrases]
         built = list(zip(methods, build_attentions(methods, device=device), strict=True))
         self._columns = [(method, made) for method, made in built if isinstance(made, WordAttention)]
         self.refused = [made for _, made in built if isinstance(made, ValueError)]

@@ -20,7 +20,7 @@ from grounding.records import GroundedPhrase
 FINEST = 200  # cells of a map's longer side, as it is sent; the browser enlarges it further
 BOXES = 3  # of a phrase that is pointed at
 THUMBNAIL = 160  # pixels
-HEADS = ("Phrase", "Best box (x1 y1 x2 y2)", "Score", "Words not known", "Understood as")  # of the table
+HEADS = ("Phrase", "Best box: x1 y1 x2 y2", "Right", "There", "Unknown words")  # of the table
 
 
 def answer_markup(answer: Answer) -> str:
@@ -145,10 +145,14 @@ def _table(answer: Answer) -> str:
 
 def _row(phrase: GroundedPhrase, index: int) -> str:
     corners = " ".join(f"{edge:.0f}" for edge in phrase.regions.boxes[0].tolist())
-    score = f"{phrase.regions.scores[0]:.3g}" if phrase.is_attended else "a guess"
-    understood = "; ".join(f"{word}: {', '.join(known)}" for word, known in phrase.understood.items())
-    texts = (", ".join(phrase.skipped_words), understood)
-    cells = (f'<span class="dot"></span>{escape(phrase.text)}', corners, score, *map(escape, texts))
+    chances = ["–" if chance is None else f"{chance:.0%}" for chance in (phrase.probability, phrase.presence)]
+    understood = [f"{word} as {', '.join(known)}" for word, known in phrase.understood.items()]
+    texts = (
+        chances[0] if phrase.is_attended else "a guess",
+        chances[1],
+        "; ".join([*phrase.skipped_words, *understood]),
+    )
+    cells = (f'<span class="dot"></span>{escape(phrase.text)}', corners, *map(escape, texts))
     return (
         f'<tr data-phrase="{index}" style="--hue: {colour_of(index)}">'
         + "".join(f"<td>{cell}</td>" for cell in cells)

@@ -80,7 +80,7 @@ def to_fiftyone(
     try:
         import fiftyone
     except ImportError:
-        raise ValueError("to_fiftyone needs FiftyOne: pip install fiftyone") from None
+        raise ValueError("to_fiftyone needs FiftyOne: pip install fiftyone (docs/export.md)") from None
     samples = []
     for photo in read_photos(results, names, count=count, guesses=guesses):
         if photo.error is not None:

@@ -158,9 +158,10 @@ def read_photo(result: Result, name: Name | None, *, number: int, count: int, gu
         raise ValueError(f"result {number}: expected a Grounding or a row, got {type(result).__name__}")
     identity = result.get("id")
     identity = number + 1 if identity is None else identity
-    row_name = _named(result.get("image") if name is None else name, number)
     if result.get("error") is not None:
-        return Photo(identity, row_name, error=str(result["error"]))
+        return Photo(identity, printable(name or result.get("image") or identity), error=str(result["error"]))
+    # A photo that the archive holds as bytes has no name of its own.
+    row_name = _named((result.get("image") or str(identity)) if name is None else name, number)
     try:
         return _photo(identity, row_name, result, None, count=count, guesses=guesses)
     except (KeyError, TypeError, IndexError) as error:
