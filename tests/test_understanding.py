@@ -27,7 +27,8 @@ READ_AS = {
     # pet names
     "a doggie": ("dog", ""), "two doggies": ("two doggy", ""), "a piglet": ("pig", ""),
     # kinds of things
-    "an astronaut": ("person", ""), "a plumber": ("worker", ""), "a black fedora": ("black hat", ""),
+    "an astronaut": ("person", ""), "the Eiffel Tower": ("tower", "eiffel"), "a Tesla": ("", "tesla"),
+    "a plumber": ("worker", ""), "a black fedora": ("black hat", ""),
     "a zeppelin": ("airship", ""),
     "a gazebo": ("building", ""), "a unicyclist": ("rider", ""), "a policewoman": ("policeman", ""),
     "a bagpipe": ("wind instrument", ""), "an anorak": ("parka", ""), "a scalpel": ("knife", ""),

@@ -2,10 +2,11 @@
 
 This writes ``grounding/vocabularies/nouns.tsv.xz``, which the package ships and `grounding.nouns` reads: a line for
 each synset, with its lemmas and the distances back to the lines of the synsets that are more general. It needs the
-noun files of WordNet 3.0. In the table are the synsets below `ROOTS`, with two exceptions:
+noun files of WordNet 3.0. In the table are the synsets below `ROOTS`, with three exceptions:
 
 - those of `TOO_GENERAL`, through which a word says nothing of where its thing is,
-- those below `INVISIBLE`, unless they are drinks.
+- those below `INVISIBLE`, unless they are drinks,
+- single persons: "Mr Smith" is neither Adam nor Bessie Smith, and a Tesla is a car.
 
 A lemma keeps its two most frequent senses, since captions rarely mean another. Senses whose frequency is not known come
 last, and among them plants and materials, since these are often named after something else: a raccoon is an animal
@@ -51,6 +52,7 @@ def derive_graph(nouns: Nouns) -> list[Synset]:
         and (its_above & drinks or not its_above & invisible)
         and synset not in general
         and nouns.hypernyms[synset]
+        and not (synset in nouns.individuals and nouns.files[synset] == "person")
     }
     hypernyms = {synset: [each for each in nouns.hypernyms[synset] if each in kept] for synset in sorted(kept)}
     return _in_order(nouns, hypernyms)

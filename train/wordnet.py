@@ -21,6 +21,7 @@ class Nouns:
     lemmas: dict[str, tuple[str, ...]]  # synset -> lemmas; names begin with a capital
     hypernyms: dict[str, tuple[str, ...]]  # synset -> the more general synsets
     files: dict[str, str]  # synset -> one of FILES
+    individuals: frozenset[str] = frozenset()  # synsets of one person, one place or one thing
 
 
 def read_nouns(folder: Path) -> Nouns:
@@ -38,6 +39,7 @@ def read_nouns(folder: Path) -> Nouns:
     lemmas = {}
     hypernyms = {}
     files = {}
+    individuals = set()
     for fields in _lines(folder / "data.noun"):
         count = int(fields[3], 16)
         files[fields[0]] = FILES[int(fields[1]) - 3]
@@ -45,7 +47,9 @@ def read_nouns(folder: Path) -> Nouns:
         pointers = fields[5 + 2 * count : 5 + 2 * count + 4 * int(fields[4 + 2 * count])]
         kinds = zip(pointers[::4], pointers[1::4], strict=True)
         hypernyms[fields[0]] = tuple(synset for kind, synset in kinds if kind in ("@", "@i"))
-    return Nouns(senses, counted, lemmas, hypernyms, files)
+        if "@i" in pointers[::4]:
+            individuals.add(fields[0])
+    return Nouns(senses, counted, lemmas, hypernyms, files, frozenset(individuals))
 
 
 def ancestors(synset: str, nouns: Nouns) -> Iterator[str]:
