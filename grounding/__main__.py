@@ -97,7 +97,8 @@ def ground_all(settings: Any, folder: Path) -> int:
     column = "phrases" if phrases else "captions"
     rows = [{"id": index, "image": str(path), column: texts} for index, (path, texts) in enumerate(tasks)]
     results = ground_each(enumerate(rows), used, grounder, processes=processes_for(rows))
-    results = exported(results, paths, exports, _unused_folder(folder / "export"))
+    export_folder = _unused_folder(folder / "export")
+    results = exported(results, paths, exports, export_folder)
     bar = track(results, "grounding", len(tasks), console=console, transient=True, disable=len(tasks) == 1)
     pictures: list[Image] = []
     failures = 0
@@ -113,6 +114,8 @@ def ground_all(settings: Any, folder: Path) -> int:
         (name,) = unused_names([Path("all")], folder)
         write_file(folder / f"{name}.png", png_bytes(draw_sheet(pictures)))
     log.info("%d of %d photos grounded; pictures and JSON are in %s", len(tasks) - failures, len(tasks), folder)
+    if exports is not None:
+        log.info("the exports are in %s", printable(export_folder))
     return failures
 
 
