@@ -116,7 +116,7 @@ class Predictor:
             with self.clock.measure("attention"):
                 attention = self.grounder.attention
                 (new,) = attention([attention.prepare(image)], [missing])
-            found = found.joined(new)
+            found = WordMaps(found.maps | new.maps, found.reached | new.reached)
             save_tensors(path, _pack_maps(found))
         return found
 

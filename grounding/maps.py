@@ -49,11 +49,6 @@ class WordMaps:
     reached: dict[str, float] = field(default_factory=dict)
     last_map: Tensor | None = None  # of the photo, see `Attended`
 
-    def joined(self, other: "WordMaps") -> "WordMaps":
-        """These maps and those of other words in the same photo."""
-        last_map = other.last_map if self.last_map is None else self.last_map
-        return WordMaps(self.maps | other.maps, self.reached | other.reached, last_map)
-
 
 class WordAttention:
     """A classifier with an attention method.

@@ -235,8 +235,9 @@ class Grounder:
         """Ground the captions of some photos; where one fails, each is tried alone."""
         try:
             readable = [photo for photo in photos if isinstance(photo, CaptionedPhoto)]
-            words = [self._match(photo, self.understanding) for photo in readable]
-            maps = self._attend(readable, words)
+            words = [self._match(photo) for photo in readable]
+            asked = [[word for phrase in one for word in phrase.attended] for one in words]
+            maps = self.attention([photo.photo.prepared for photo in readable], asked)
             grounded = iter([self._ground(*one) for one in zip(readable, words, maps, strict=True)])
             return [photo if isinstance(photo, Exception) else next(grounded) for photo in photos]
         except Exception as error:  # of any type: the network may be anybody's
@@ -244,23 +245,9 @@ class Grounder:
                 return [error]
             return [result for photo in photos for result in self._ground_together([photo])]
 
-    def _match(self, photo: CaptionedPhoto, understanding: Understanding) -> list[PhraseWords]:
+    def _match(self, photo: CaptionedPhoto) -> list[PhraseWords]:
         with_clothing = self.scoring.clothing_weight > 0
-        return match_words(photo.phrases, photo.captions, understanding, with_clothing=with_clothing)
-
-    def _attend(self, photos: Sequence[CaptionedPhoto], words: Sequence[Sequence[PhraseWords]]) -> list[WordMaps]:
-        """The maps of the words of each photo.
-
-        Words that stand for unknown ones alone go through the network by themselves: the number of words that go
-        together changes the last digits of their maps, and what is known shall not depend on what is understood.
-        """
-        prepared = [photo.photo.prepared for photo in photos]
-        known = [_attended(self._match(photo, Understanding(self.attention.vocabulary))) for photo in photos]
-        others = [[word for word in _attended(one) if word not in its] for one, its in zip(words, known, strict=True)]
-        maps = self.attention(prepared, known)
-        if not any(others):
-            return maps
-        return [found.joined(more) for found, more in zip(maps, self.attention(prepared, others), strict=True)]
+        return match_words(photo.phrases, photo.captions, self.understanding, with_clothing=with_clothing)
 
     def _ground(self, captioned: CaptionedPhoto, words_of: Sequence[PhraseWords], word_maps: WordMaps) -> Grounding:
         ranked: dict[PhraseWords, _Ranked] = {}  # phrases of equal words are scored once
@@ -313,11 +300,6 @@ class _Ranked:
     regions: Regions  # best first
     reached: float | None
     chances: Chances
-
-
-def _attended(words: Sequence[PhraseWords]) -> list[str]:
-    """The words of phrases whose maps are needed, each once."""
-    return list(dict.fromkeys(word for phrase in words for word in phrase.attended))
 
 
 def _attempt(make: Callable[[], Result]) -> Result | Exception:

@@ -175,24 +175,6 @@ def test_a_phrase_of_unknown_words_has_the_order_of_the_proposals(quick_grounder
     assert cup.is_attended
 
 
-def test_known_phrases_are_the_same_to_the_bit_whatever_is_understood(quick_grounder, examples):
-    phrases = ["a cup", "an astronaut", "a red spoon", "a grey zeppelin", "a violinist"]
-    exact, understood = (
-        Grounder(quick_grounder.attention, fixed, replace(quick_grounder.scoring, understand=level))(
-            [examples["coffee"]], phrases=[phrases]
-        )[0].phrases
-        for level in ("exact", "wordnet")
-    )
-    assert [dict(phrase.understood) for phrase in exact] == [{}] * 5
-    assert understood[1].understood == {"astronaut": ("person",)}
-    assert understood[1].is_attended
-    for index in (0, 2):
-        assert understood[index].understood == {}
-        assert torch.equal(exact[index].attention, understood[index].attention)
-        assert torch.equal(exact[index].regions.boxes, understood[index].regions.boxes)
-        assert torch.equal(exact[index].regions.scores, understood[index].regions.scores)
-
-
 def test_phrases_skip_the_parser(quick_grounder, examples):
     (grounding,) = quick_grounder([examples["coffee"]], phrases=[["cup", "the ineffable spoon"]])
     assert [phrase.text for phrase in grounding.phrases] == ["cup", "the ineffable spoon"]
