@@ -161,6 +161,23 @@ def test_regions_are_best_first_within_the_photo_and_as_many_as_asked(quick_grou
         assert (phrase.attention >= 0).all()
 
 
+def test_known_phrases_have_the_same_result_whatever_is_understood(quick_grounder, examples):
+    phrases = ["a cup", "an astronaut", "a red spoon", "a grey zeppelin", "a violinist"]
+    exact, understood = (
+        Grounder(quick_grounder.attention, fixed, replace(quick_grounder.scoring, understand=level))(
+            [examples["coffee"]], phrases=[phrases]
+        )[0].phrases
+        for level in ("exact", "wordnet")
+    )
+    assert [dict(phrase.understood) for phrase in exact] == [{}] * 5
+    assert understood[1].understood == {"astronaut": ("person",)}
+    assert understood[1].is_attended
+    for index in (0, 2):
+        assert understood[index].understood == {}
+        torch.testing.assert_close(exact[index].attention, understood[index].attention, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(exact[index].regions.scores, understood[index].regions.scores, rtol=1e-4, atol=0)
+
+
 def test_a_phrase_of_unknown_words_has_the_order_of_the_proposals(quick_grounder, examples):
     grounder = Grounder(quick_grounder.attention, fixed, quick_grounder.scoring)
     (grounding,) = grounder([examples["coffee"]], ["An ineffable quiddity beside a cup"])
