@@ -157,6 +157,12 @@ def test_photos_that_failed_are_left_out_and_the_ids_of_others_stay(entries):
     assert [image["id"] for image in to_coco(rows()).images] == [7, 8]
 
 
+def test_photos_without_names_are_called_by_their_ids_and_a_nameless_failure_is_left_out():
+    first, second, failed = rows()
+    found = to_odvg([first | {"image": ""}, second, failed | {"image": ""}])
+    assert [entry["filename"] for entry in found] == ["7", NAMES[1]]
+
+
 def test_names_come_from_the_paths_that_were_grounded(quick_grounder, tmp_path, examples):
     from PIL import Image
 

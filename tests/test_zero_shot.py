@@ -73,6 +73,17 @@ def test_threshold_and_top_k_keep_the_best(small, photos):
     assert small(photos[0], candidate_labels=list(WORDS), threshold=1.0) == []
 
 
+def test_a_bare_label_is_a_thing(small, photos):
+    bare, whole = (small(photos[0], candidate_labels=[label], threshold=0.0) for label in ("suit", "a suit"))
+    assert [answer["box"] for answer in bare] == [answer["box"] for answer in whole]
+
+
+@pytest.mark.parametrize("option", [{"threshold": 0.5}, {"top_k": 3}])
+def test_options_of_labels_without_labels_are_refused(small, photos, option):
+    with pytest.raises(ValueError, match="threshold and top_k are for candidate_labels"):
+        small(photos[:1], ["a man"], **option)
+
+
 def test_a_label_that_is_given_twice_is_answered_twice(small, photos):
     once = small(photos[0], candidate_labels=["a dog"], threshold=0.0)
     assert small(photos[0], candidate_labels=["a dog", "a dog"], threshold=0.0) == once * 2
