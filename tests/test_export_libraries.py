@@ -18,7 +18,7 @@ from exported import CAPTIONS, NAMES, SIZE, groundings, rows
 from PIL import Image
 from pyarrow import parquet
 
-from grounding.batch.parts import schema
+from grounding.batch.parts import as_columns, schema
 from grounding.export import (
     label_studio_config,
     to_coco,
@@ -346,7 +346,7 @@ def test_the_examples_of_the_page_run(fiftyone, monkeypatch, tmp_path, examples,
     monkeypatch.setattr("grounding.pipeline.Grounder.load", lambda: grounder)
     for name, file in (("chelsea", "cat.jpg"), ("coffee", "cup.jpg")):
         Image.fromarray(examples[name]).resize((240, 180)).save(file)
-    table = pyarrow.Table.from_pylist(rows(), schema=schema(has_text_ids=False))
+    table = pyarrow.Table.from_pylist(list(map(as_columns, rows())), schema=schema(has_text_ids=False))
     parquet.write_table(table, "regions.parquet")
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
