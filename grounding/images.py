@@ -17,6 +17,7 @@ from grounding.messages import one_line
 
 ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 
+IS_URL = "a URL, not a path: download the photo, or list URLs in an archive (data=manifest)"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
 
@@ -48,6 +49,8 @@ def load_image(source: ImageSource) -> Tensor:
         return _read_pil(Image.fromarray(source))
     if isinstance(source, Image.Image):
         return _read_pil(source)
+    if isinstance(source, str) and "://" in source:
+        raise ValueError(f"{source}: {IS_URL}")
     if isinstance(source, str | Path):
         if not str(source).strip():
             raise ValueError("the path of the image is empty")
@@ -183,6 +186,8 @@ def find_images(patterns: list[str]) -> list[Path]:
     for pattern in patterns:
         if not pattern.strip():
             raise ValueError("image= is empty: name a file, a folder or a glob")
+        if "://" in pattern:
+            raise ValueError(f"{pattern}: {IS_URL}")
         path = Path(pattern).expanduser()
         if path.is_dir():
             photos = sorted(child for child in path.iterdir() if child.suffix.lower() in EXTENSIONS)

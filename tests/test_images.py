@@ -110,6 +110,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     [
         ("nowhere.jpg", r"nowhere\.jpg: no such file"),
         (".", "a folder"),
+        ("https://example.org/dog.jpg", "a URL, not a path"),
         ("", "the path of the image is empty"),
         ("x" * 300, "File name too long"),
         (Image.new("RGB", (0, 0)), "nothing to show"),
