@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -110,13 +111,13 @@ def upload(page, path):
     return page.evaluate(message)
 
 
-def table_after(page, change):
-    """The text of the answer's table after a change that changes it."""
-    before = page.inner_text(".answer table")
+def answer_after(page, change):
+    """The values of the answer's JSON after a change of the choices, which it names."""
+    before = page.get_attribute(".answer .download", "href")
     change()
-    changed = "old => document.querySelector('.answer table')?.innerText != old"
+    changed = "old => (document.querySelector('.answer .download')?.href ?? old) != old"
     page.wait_for_function(changed, arg=before, timeout=ANSWERED)
-    return page.inner_text(".answer table")
+    return json.loads(b64decode(page.get_attribute(".answer .download", "href").partition(",")[2]))
 
 
 def type_caption(page, caption):
@@ -190,9 +191,11 @@ def test_an_example_and_another_method(open_page):
     page.wait_for_selector(".answer .phrase >> text=A cup", timeout=ANSWERED)
     page.click("#choices button")
     page.get_by_label("Attention", exact=True).click()
-    with_cam = table_after(page, page.get_by_role("option", name="CAM").click)
-    with_small_regions = table_after(page, page.get_by_label("γ that was chosen").uncheck)
-    assert with_cam != with_small_regions
+    with_cam = answer_after(page, page.get_by_role("option", name="CAM").click)
+    with_own = answer_after(page, page.get_by_label("γ that was chosen").uncheck)
+    assert (with_cam["choices"]["method"], with_own["choices"]["method"]) == ("cam", "cam")
+    assert (with_cam["choices"]["area_exponent"], with_own["choices"]["area_exponent"]) == (None, 0.4)
+    assert with_cam["phrases"] != with_own["phrases"]
     assert page.locator("input[type=range]").is_visible()
     assert phrases(page) == ["A cup", "a wooden table"]
 
