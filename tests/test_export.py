@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from exported import CAPTIONS, NAMES, SIZE, grounding, groundings, outlines, rows
-from hypothesis import given
-from hypothesis import strategies as st
 
 from grounding import Grounder
 from grounding.export import label_studio_config, to_coco, to_grit, to_label_studio, to_mdetr, to_odvg
-from grounding.export.masks import encode_mask, run_lengths
 from grounding.export.photos import read_photos
 from grounding.export.writing import FORMATS, Exports, exported, write_exports
 
@@ -109,20 +106,6 @@ def test_all_boxes_of_a_photo_are_in_one_prediction_in_per_cent():
     value = prediction["result"][1]["value"]
     assert (value["x"], value["y"], value["width"], value["height"]) == (25.0, 100 / 3, 37.5, 50.0)
     assert len({one["id"] for one in prediction["result"]}) == 5
-
-
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31))
-def test_run_lengths_are_those_of_a_loop_over_the_columns(height, width, seed):
-    mask = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.5
-    lengths, value = [0], False
-    for x in range(width):
-        for y in range(height):
-            if bool(mask[y, x]) != value:
-                lengths.append(0)
-                value = not value
-            lengths[-1] += 1
-    assert run_lengths(mask) == lengths
-    assert encode_mask(mask)["size"] == [height, width]
 
 
 def test_masks_have_the_size_of_the_photo_and_fill_their_box():

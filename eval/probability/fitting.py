@@ -140,13 +140,11 @@ def auroc(scores: Array, is_positive: NDArray[np.bool_]) -> float:
     Raises:
         ValueError: there are no positives, or no negatives.
     """
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
-    positives = int(is_positive.sum())
-    pairs = positives * (len(scores) - positives)
-    if not pairs:
+    if is_positive.all() or not is_positive.any():
         raise ValueError("AUROC needs answers of both kinds")
-    return float((rankdata(scores)[is_positive].sum() - positives * (positives + 1) / 2) / pairs)
+    return float(roc_auc_score(is_positive, scores))
 
 
 def interval(measure: Callable[[Array], float], photos: NDArray[np.int64], *, draws: int = 200) -> tuple[float, float]:
